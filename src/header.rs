@@ -1,0 +1,101 @@
+//! The headers that the gateways read, and the rule for the values that this crate sends.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+/// `x-opencode-session`: one stable id per conversation; the gateway routes by it.
+pub const SESSION: HeaderName = HeaderName::from_static("x-opencode-session");
+
+/// `x-opencode-request`: one id per user turn, the same for every call made on behalf of that turn.
+pub const REQUEST: HeaderName = HeaderName::from_static("x-opencode-request");
+
+/// `x-opencode-client`: the client's name, for the gateway's statistics.
+pub const CLIENT: HeaderName = HeaderName::from_static("x-opencode-client");
+
+/// `x-opencode-project`: an opaque name of the project that the conversation is about.
+pub const PROJECT: HeaderName = HeaderName::from_static("x-opencode-project");
+
+/// `x-parent-session-id`: in a subagent's calls, the session that started it.
+pub const PARENT_SESSION: HeaderName = HeaderName::from_static("x-parent-session-id");
+
+/// Every header that the gateway takes a session from, the first one first.
+pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
+    SESSION,
+    HeaderName::from_static("session_id"),
+    HeaderName::from_static("session-id"),
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("x-claude-code-session-id"),
+];
+
+/// The longest value, in characters, that this crate sends in a header of its own.
+///
+/// The gateway's routing table has 255 characters for `model/session`.
+pub(crate) const MAX_LENGTH: usize = 128;
+
+/// How a string breaks the rule for values. The public errors say the same with the name of the string.
+pub(crate) enum Violation {
+    Empty,
+    TooLong { length: usize },
+    IllegalCharacter { position: usize, character: char },
+}
+
+/// A value of 1 to [`MAX_LENGTH`] visible ASCII characters (0x21 to 0x7E).
+pub(crate) fn token(value: &str) -> Result<HeaderValue, Violation> {
+    checked(value, |_, character| character.is_ascii_graphic())
+}
+
+/// As [`token`], with spaces allowed between the words.
+pub(crate) fn words(value: &str) -> Result<HeaderValue, Violation> {
+    let inner =
+        value.len() - value.trim_start_matches(' ').len()..value.trim_end_matches(' ').len();
+    checked(value, |at, character| {
+        character.is_ascii_graphic() || (character == ' ' && inner.contains(&at))
+    })
+}
+
+fn checked(value: &str, legal: impl Fn(usize, char) -> bool) -> Result<HeaderValue, Violation> {
+    if value.is_empty() {
+        return Err(Violation::Empty);
+    }
+    let illegal = value
+        .char_indices()
+        .enumerate()
+        .find(|&(_, (at, character))| !legal(at, character));
+    if let Some((position, (_, character))) = illegal {
+        return Err(Violation::IllegalCharacter {
+            position,
+            character,
+        });
+    }
+    if value.len() > MAX_LENGTH {
+        return Err(Violation::TooLong {
+            length: value.len(),
+        });
+    }
+    Ok(shared(
+        HeaderValue::from_str(value).expect("printable ASCII is a valid header value"),
+    ))
+}
+
+/// A UUID in its usual form: 36 characters, lower case, with hyphens.
+pub(crate) fn uuid(id: Uuid) -> HeaderValue {
+    let text = &mut Uuid::encode_buffer();
+    let text = id.hyphenated().encode_lower(text);
+    shared(HeaderValue::from_str(text).expect("a UUID is a valid header value"))
+}
+
+/// The same value, for which no clone allocates any more.
+fn shared(value: HeaderValue) -> HeaderValue {
+    // The first clone of its bytes moves them behind a reference count: better now than in a request.
+    drop(value.clone());
+    value
+}
+
+/// The value of a header that is there exactly once and obeys the rule of [`token`].
+pub(crate) fn sole_token<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    let is_token = (1..=MAX_LENGTH).contains(&value.len())
+        && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    (is_token && values.next().is_none()).then_some(value)
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod header;
+mod middleware;
+#[cfg(not(target_arch = "wasm32"))]
+mod redirect;
+mod scope;
+mod session;
+mod target;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use error::{BuildError, InvalidSessionId, InvalidTarget, MissingSession, RedirectRefused};
+pub use middleware::{
+    ExistingHeader, Fallback, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder,
+};
+pub use scope::{InSession, WithSession};
+pub use session::{Session, SessionId};
+pub use target::{RequestUrl, Target};
