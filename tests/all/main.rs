@@ -1,1 +1,3 @@
+//! What users meet, over real sockets. One module for each part of the promise.
 
+mod support;

@@ -1,0 +1,111 @@
+//! What several tests need: a client of a gateway, and a server that is no gateway.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use http::HeaderMap;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, RequestBuilder};
+use reqwest_opencode_session::testing::Gateway;
+use reqwest_opencode_session::{OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub const CHAT: &str = "/zen/go/v1/chat/completions";
+pub const PROMPT: &str =
+    r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#;
+
+/// Settings of a plugin that takes the gateway for OpenCode.
+pub fn middleware_for(gateway: &Gateway) -> OpencodeSessionMiddlewareBuilder {
+    OpencodeSessionMiddleware::builder().target(gateway.target())
+}
+
+/// A client with this plugin alone.
+pub fn client_with(middleware: OpencodeSessionMiddleware) -> ClientWithMiddleware {
+    ClientBuilder::new(plain_client()).with(middleware).build()
+}
+
+/// A client without any plugin, which no proxy of the environment comes between.
+pub fn plain_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// A call of OpenCode Go that is in order but for its session.
+pub fn chat(client: &ClientWithMiddleware, gateway: &Gateway) -> RequestBuilder {
+    client
+        .post(gateway.url(CHAT))
+        .bearer_auth(Gateway::KEY)
+        .body(PROMPT)
+}
+
+/// A server on loopback that is no gateway. It answers by a function and keeps what it saw.
+pub struct Elsewhere {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    serving: JoinHandle<()>,
+}
+
+/// A request that came elsewhere.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Elsewhere {
+    pub async fn start(
+        answer: impl Fn(&http::request::Parts) -> Response<Body> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let recorded = Arc::clone(&seen);
+        let answer = Arc::new(answer);
+        let router = Router::new().fallback(async move |request: Request| {
+            let (head, body) = request.into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            let response = answer(&head);
+            recorded.lock().unwrap().push(Seen {
+                headers: head.headers,
+                body,
+            });
+            response
+        });
+        let serving = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+        Self {
+            address,
+            seen,
+            serving,
+        }
+    }
+
+    /// Answers every request with 200 and no body.
+    pub async fn quiet() -> Self {
+        Self::start(|_| Response::default()).await
+    }
+
+    pub fn requests(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Seen {
+    /// The headers that name a session, a turn, a parent, a client or a project.
+    pub fn opencode_headers(&self) -> Vec<&str> {
+        let ours = |name: &&str| name.starts_with("x-opencode-") || *name == "x-parent-session-id";
+        self.headers
+            .keys()
+            .map(http::HeaderName::as_str)
+            .filter(ours)
+            .collect()
+    }
+}
