@@ -132,6 +132,18 @@ impl Gateway {
         self.server.state().replies.push_back(reply);
     }
 
+    /// Gives this model other providers. A session that one has answered stays with it.
+    pub fn set_providers(
+        &self,
+        model: impl Into<String>,
+        providers: impl IntoIterator<Item = Provider>,
+    ) {
+        self.server
+            .state()
+            .models
+            .insert(model.into(), providers.into_iter().collect());
+    }
+
     /// Every request that it has seen, in the order in which they came.
     pub fn requests(&self) -> Vec<SeenRequest> {
         self.server.state().seen.clone()
@@ -204,7 +216,7 @@ impl GatewayBuilder {
     }
 
     /// The providers of this model, instead of those that every model has.
-    pub fn model(
+    pub fn providers(
         mut self,
         model: impl Into<String>,
         providers: impl IntoIterator<Item = Provider>,

@@ -40,7 +40,7 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    fn json(status: StatusCode, body: &Value) -> Self {
+    fn json(status: StatusCode, body: impl ToString) -> Self {
         Self {
             status: Some(status),
             content_type: "application/json",
@@ -50,8 +50,10 @@ impl Outcome {
     }
 
     fn error(status: StatusCode, kind: &str, message: &str) -> Self {
-        let error = json!({"type": kind, "message": message});
-        Self::json(status, &json!({"type": "error", "error": error}))
+        let [kind, message] = [kind, message].map(Value::from);
+        // Written out, because the fields have this order.
+        let error = format!(r#"{{"type":{kind},"message":{message}}}"#);
+        Self::json(status, format!(r#"{{"type":"error","error":{error}}}"#))
     }
 }
 
@@ -117,7 +119,7 @@ impl State {
             stream,
         } = endpoint
         else {
-            return Ok(Outcome::json(StatusCode::OK, &self.model_list()));
+            return Ok(Outcome::json(StatusCode::OK, self.model_list()));
         };
         let workspace = self.workspace(head, format)?;
         if go && request.session.is_none() {
@@ -179,7 +181,7 @@ impl State {
                 ..Outcome::default()
             }
         } else {
-            Outcome::json(StatusCode::OK, &answer.json())
+            Outcome::json(StatusCode::OK, answer.json())
         };
         match fault {
             Some(Fault::Delay(delay)) => outcome.delay = delay,

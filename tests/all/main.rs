@@ -1,3 +1,9 @@
 //! What users meet, over real sockets. One module for each part of the promise.
 
+mod conversations;
+mod gateway;
+mod ids;
+mod precedence;
+mod scope;
 mod support;
+mod targets;
