@@ -5,5 +5,6 @@ mod gateway;
 mod ids;
 mod precedence;
 mod scope;
+mod stress;
 mod support;
 mod targets;

@@ -1,1 +1,785 @@
+//! The ambient session, against everything that may run inside it and around it.
 
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::{future, thread};
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, Stream, StreamExt, stream};
+use reqwest_opencode_session::{Fallback, InSession, Session, SessionId, WithSession};
+use task_local_extensions::{Extensions, get_local_item, set_local_item, with_extensions};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinSet, LocalSet, yield_now};
+
+use crate::support::{chat, client_with, middleware_for};
+
+/// A runtime of each kind. The one with threads has one worker, so that a probe meets what was left on it.
+fn runtimes() -> [Runtime; 2] {
+    let one_worker = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    let current_thread = Builder::new_current_thread().enable_all().build();
+    [one_worker.unwrap(), current_thread.unwrap()]
+}
+
+/// Runs a future as a task of each kind of runtime, in a thread that nobody has used before.
+fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(future: impl Fn() -> F) {
+    for runtime in runtimes() {
+        let task = future();
+        let thread = thread::spawn(move || {
+            let result = runtime.block_on(async { tokio::spawn(task).await });
+            result.unwrap();
+        });
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+    }
+}
+
+/// How a session is put around a future.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By this crate.
+    WithSession,
+    /// By what this crate is built on, with all its hazards.
+    WithExtensions,
+}
+
+impl Way {
+    fn around(
+        self,
+        session: Session,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<'static, ()> {
+        match self {
+            Self::WithSession => future.with_session(session).boxed(),
+            Self::WithExtensions => with_extensions(Extensions::new().with(session), future)
+                .map(|_| ())
+                .boxed(),
+        }
+    }
+}
+
+/// Checks that a scenario goes well by this crate, and that it does not by what this crate is built on:
+/// otherwise it would prove nothing.
+fn sealed<F: Future<Output = bool> + Send + 'static>(scenario: impl Fn(Way) -> F) {
+    for (way, expected) in [(Way::WithSession, true), (Way::WithExtensions, false)] {
+        for runtime in runtimes() {
+            let task = scenario(way);
+            let thread =
+                thread::spawn(move || runtime.block_on(async { tokio::spawn(task).await }));
+            assert_eq!(thread.join().unwrap().unwrap(), expected);
+        }
+    }
+}
+
+/// Panics without a message on the terminal.
+fn panic_quietly() -> ! {
+    resume_unwind(Box::new("on purpose"))
+}
+
+/// Whether the future panicked.
+async fn panics(future: impl Future) -> bool {
+    AssertUnwindSafe(future).catch_unwind().await.is_err()
+}
+
+/// Tells the session that it sees when it is dropped.
+struct Witness(mpsc::Sender<Option<Session>>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.0.send(Session::current()).unwrap();
+    }
+}
+
+fn witness() -> (Witness, mpsc::Receiver<Option<Session>>) {
+    let (sender, receiver) = mpsc::channel();
+    (Witness(sender), receiver)
+}
+
+// The hazards of `with_extensions`
+
+#[test]
+fn a_panic_in_the_first_poll_leaves_no_session_on_the_thread() {
+    sealed(|way| async move {
+        assert!(panics(way.around(Session::new(), async { panic_quietly() })).await);
+        Session::current().is_none()
+    });
+}
+
+#[test]
+fn a_panic_in_a_later_poll_leaves_no_session_on_the_thread() {
+    sealed(|way| async move {
+        let future = way.around(Session::new(), async {
+            yield_now().await;
+            yield_now().await;
+            panic_quietly()
+        });
+        assert!(panics(future).await);
+        Session::current().is_none()
+    });
+}
+
+#[test]
+fn a_task_that_panics_leaves_no_session_to_the_next_one() {
+    sealed(|way| async move {
+        let task = tokio::spawn(way.around(Session::new(), async { panic_quietly() }));
+        assert!(task.await.unwrap_err().is_panic());
+        tokio::spawn(async { Session::current() })
+            .await
+            .unwrap()
+            .is_none()
+    });
+}
+
+#[test]
+fn a_panic_in_a_nested_scope_leaves_the_outer_session() {
+    sealed(|way| async move {
+        let outer = Session::new();
+        let (expected, (sender, seen)) = (outer.clone(), mpsc::channel());
+        let nested = async move {
+            assert!(panics(way.around(Session::new(), async { panic_quietly() })).await);
+            sender.send(Session::current()).unwrap();
+        };
+        way.around(outer, nested).await;
+        seen.recv().unwrap() == Some(expected)
+    });
+}
+
+#[test]
+fn the_applications_items_are_visible_inside_a_scope() {
+    sealed(|way| async move {
+        let (sender, seen) = mpsc::channel();
+        let inside = async move { sender.send(get_local_item::<u32>().await).unwrap() };
+        with_extensions(
+            Extensions::new().with(7_u32),
+            way.around(Session::new(), inside),
+        )
+        .await;
+        seen.recv().unwrap() == Some(7)
+    });
+}
+
+#[test]
+fn what_the_application_sets_inside_a_scope_stays_set() {
+    sealed(|way| async move {
+        let inside = set_local_item("kept");
+        let (items, ()) =
+            with_extensions(Extensions::new(), way.around(Session::new(), inside)).await;
+        items.get::<&str>() == Some(&"kept")
+    });
+}
+
+#[test]
+fn a_cancelled_future_is_dropped_inside_its_session() {
+    sealed(|way| async move {
+        let session = Session::new();
+        let (witness, dropped) = witness();
+        let mut future = way.around(session.clone(), async move {
+            let _witness = witness;
+            future::pending().await
+        });
+        assert!(futures::poll!(&mut future).is_pending());
+        drop(future);
+        dropped.recv().unwrap() == Some(session)
+    });
+}
+
+#[test]
+fn a_future_that_panics_on_drop_leaves_no_session_on_the_thread() {
+    struct PanicsOnDrop {
+        _witness: Witness,
+    }
+
+    impl Drop for PanicsOnDrop {
+        fn drop(&mut self) {
+            panic_quietly()
+        }
+    }
+
+    sealed(|way| async move {
+        let session = Session::new();
+        let (witness, dropped) = witness();
+        let bomb = PanicsOnDrop { _witness: witness };
+        let future = way.around(session.clone(), async move {
+            let _bomb = bomb;
+            future::pending().await
+        });
+        assert!(panics(async { drop(future) }).await);
+        dropped.recv().unwrap() == Some(session) && Session::current().is_none()
+    });
+}
+
+// Streams
+
+/// Yields the session that it sees, with a pause before each.
+fn sessions() -> impl Stream<Item = Option<Session>> {
+    stream::unfold((), |()| async {
+        yield_now().await;
+        Some((Session::current(), ()))
+    })
+}
+
+#[test]
+fn a_stream_sees_its_session_wherever_it_is_polled() {
+    on_each_runtime(|| async {
+        let session = Session::new();
+        let made = async { sessions().with_current_session() }
+            .with_session(session.clone())
+            .await;
+        let mut polled = Box::pin(made.take(3));
+        assert_eq!(polled.next().await, Some(Some(session.clone())));
+        let elsewhere = async { polled.next().await }.with_session(Session::new());
+        assert_eq!(elsewhere.await, Some(Some(session.clone())));
+        let spawned = tokio::spawn(async move { polled.next().await });
+        assert_eq!(spawned.await.unwrap(), Some(Some(session)));
+    });
+}
+
+#[test]
+fn a_stream_without_a_scope_of_its_own_sees_the_session_of_the_place_where_it_is_polled() {
+    on_each_runtime(|| async {
+        let made = async { sessions() }.with_session(Session::new()).await;
+        let mut polled = Box::pin(made);
+        assert_eq!(polled.next().await, Some(None));
+        let session = Session::new();
+        let next = async { polled.next().await }.with_session(session.clone());
+        assert_eq!(next.await, Some(Some(session)));
+    });
+}
+
+#[test]
+fn a_panic_in_a_stream_leaves_no_session_on_the_thread() {
+    on_each_runtime(|| async {
+        for good_items in [0, 2] {
+            let stream = stream::iter(0..).map(move |item| match item < good_items {
+                true => item,
+                false => panic_quietly(),
+            });
+            let stream = stream.with_session(Session::new());
+            assert!(panics(stream.collect::<Vec<_>>()).await);
+            assert_eq!(Session::current(), None);
+        }
+    });
+}
+
+#[test]
+fn a_stream_is_dropped_inside_its_session() {
+    on_each_runtime(|| async {
+        let session = Session::new();
+        let (witness, dropped) = witness();
+        let stream = stream::pending::<()>().chain(stream::once(async move {
+            let _witness = witness;
+        }));
+        drop(stream.with_session(session.clone()));
+        assert_eq!(dropped.recv().unwrap(), Some(session));
+    });
+}
+
+#[test]
+fn a_stream_in_a_session_has_the_size_hint_of_the_stream() {
+    let stream = stream::iter([1, 2, 3]).with_session(Session::new());
+    assert_eq!(stream.size_hint(), (3, Some(3)));
+}
+
+// Scopes among each other
+
+/// Sees the same session before and after each of a few pauses.
+async fn steady(session: Option<Session>) {
+    for _ in 0..5 {
+        assert_eq!(Session::current(), session);
+        yield_now().await;
+    }
+    assert_eq!(Session::current(), session);
+}
+
+fn steady_in_its_own() -> InSession<impl Future<Output = ()>> {
+    let session = Session::new();
+    steady(Some(session.clone())).with_session(session)
+}
+
+#[test]
+fn nested_scopes_restore_the_outer_session() {
+    on_each_runtime(|| async {
+        let outer = Session::new();
+        let nested = async {
+            let outer = Session::current();
+            assert!(outer.is_some());
+            steady_in_its_own().await;
+            assert_eq!(Session::current(), outer);
+            steady_in_its_own().await;
+            steady(outer).await;
+        };
+        nested.with_session(outer).await;
+        assert_eq!(Session::current(), None);
+    });
+}
+
+#[test]
+fn scopes_interleave_under_join() {
+    on_each_runtime(|| async {
+        let outer = Session::new();
+        let joined = async {
+            futures::join!(
+                steady_in_its_own(),
+                steady(Session::current()),
+                steady_in_its_own(),
+                async { futures::join!(steady_in_its_own(), steady_in_its_own()) },
+            )
+        };
+        joined.with_session(outer).await;
+        futures::join!(steady_in_its_own(), steady(None), steady_in_its_own());
+    });
+}
+
+#[test]
+fn scopes_interleave_under_select() {
+    on_each_runtime(|| async {
+        let forever = Session::new();
+        let (witness, dropped) = witness();
+        let lost = async {
+            let _witness = witness;
+            loop {
+                steady(Session::current()).await;
+            }
+        };
+        tokio::select! {
+            () = lost.with_session(forever.clone()) => unreachable!(),
+            () = steady_in_its_own() => {}
+        }
+        assert_eq!(dropped.recv().unwrap(), Some(forever));
+        assert_eq!(Session::current(), None);
+    });
+}
+
+#[test]
+fn scopes_interleave_in_unordered_futures_and_streams() {
+    on_each_runtime(|| async {
+        let futures: FuturesUnordered<_> = (0..50).map(|_| steady_in_its_own()).collect();
+        assert_eq!(futures.count().await, 50);
+
+        let calls = stream::iter(0..50)
+            .map(|_| steady_in_its_own())
+            .buffer_unordered(7);
+        assert_eq!(calls.count().await, 50);
+
+        // Without scopes of their own, they are in that of the stream.
+        let outer = Session::new();
+        let session = outer.clone();
+        let calls = stream::iter(0..50).map(move |_| steady(Some(session.clone())));
+        assert_eq!(
+            calls.buffer_unordered(7).with_session(outer).count().await,
+            50
+        );
+    });
+}
+
+#[test]
+fn one_future_polled_on_different_threads_keeps_its_session() {
+    let mut future = Box::pin(steady_in_its_own());
+    let mut polls = 0;
+    loop {
+        let (polled, returned) = thread::spawn(move || {
+            let mut context = Context::from_waker(Waker::noop());
+            let polled = future.as_mut().poll(&mut context);
+            assert_eq!(Session::current(), None);
+            (polled, future)
+        })
+        .join()
+        .unwrap();
+        future = returned;
+        polls += 1;
+        if polled.is_ready() {
+            break;
+        }
+    }
+    assert!(polls > 1);
+}
+
+#[test]
+fn an_extensions_scope_of_the_application_hides_the_session_unless_it_is_carried_over() {
+    on_each_runtime(|| async {
+        let session = Session::new();
+        async {
+            let hidden = with_extensions(Extensions::new(), async { Session::current() });
+            assert_eq!(hidden.await.1, None);
+            let current = async { Session::current() }.with_current_session();
+            assert_eq!(
+                with_extensions(Extensions::new(), current).await.1,
+                Session::current()
+            );
+            assert!(Session::current().is_some());
+        }
+        .with_session(session)
+        .await;
+    });
+}
+
+#[test]
+fn the_applications_own_session_is_current_where_there_is_no_scope() {
+    on_each_runtime(|| async {
+        let (session, id) = (Session::new().turn(), SessionId::new());
+        let current = || async { Session::current() };
+        let items = || Extensions::new().with(id.clone());
+        assert_eq!(
+            with_extensions(items(), current()).await.1,
+            Some(Session::from(id.clone()))
+        );
+        let both = items().with(session.clone());
+        assert_eq!(with_extensions(both, current()).await.1, Some(session));
+    });
+}
+
+#[test]
+fn nothing_is_left_in_a_type_map_of_the_application() {
+    on_each_runtime(|| async {
+        let (items, ()) = with_extensions(Extensions::new(), steady_in_its_own()).await;
+        let (_, current) = with_extensions(items, async { Session::current() }).await;
+        assert_eq!(current, None);
+    });
+}
+
+// Tasks
+
+#[test]
+fn a_spawned_task_sees_the_session_only_where_it_is_carried_over() {
+    on_each_runtime(|| async {
+        let session = Session::new().turn();
+        let spawning = async {
+            let current = || async { Session::current() };
+            assert_eq!(tokio::spawn(current()).await.unwrap(), None);
+            let carried = current().with_current_session();
+            assert_eq!(tokio::spawn(carried).await.unwrap(), Session::current());
+
+            let mut set = JoinSet::new();
+            set.spawn(current());
+            assert_eq!(set.join_next().await.unwrap().unwrap(), None);
+            set.spawn(current().with_current_session());
+            assert_eq!(set.join_next().await.unwrap().unwrap(), Session::current());
+        };
+        spawning.with_session(session).await;
+    });
+}
+
+#[test]
+fn a_task_spawned_locally_sees_the_session_only_where_it_is_carried_over() {
+    for runtime in runtimes() {
+        let local = LocalSet::new();
+        let session = Session::new();
+        let spawning = async {
+            let current = || async { Session::current() };
+            assert_eq!(tokio::task::spawn_local(current()).await.unwrap(), None);
+            let carried = current().with_current_session();
+            let seen = tokio::task::spawn_local(carried).await.unwrap();
+            assert_eq!(seen, Session::current());
+            assert!(seen.is_some());
+        };
+        local.block_on(&runtime, spawning.with_session(session));
+    }
+}
+
+#[test]
+fn where_the_caller_has_no_session_there_is_none_to_carry_over() {
+    on_each_runtime(|| async {
+        let current = async { Session::current() }.with_current_session();
+        assert_eq!(current.session(), None);
+        let session = Session::new();
+        assert_eq!(current.with_session(session.clone()).await, Some(session));
+    });
+}
+
+#[test]
+fn an_aborted_task_is_dropped_inside_its_session_and_leaves_nothing() {
+    on_each_runtime(|| async {
+        let session = Session::new();
+        let (witness, dropped) = witness();
+        let endless = async move {
+            let _witness = witness;
+            future::pending::<()>().await;
+        };
+        let task = tokio::spawn(endless.with_session(session.clone()));
+        yield_now().await;
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(dropped.recv().unwrap(), Some(session));
+        assert_eq!(
+            tokio::spawn(async { Session::current() }).await.unwrap(),
+            None
+        );
+    });
+}
+
+#[test]
+fn a_future_may_outlive_the_thread_that_polled_it_first() {
+    let session = Session::new();
+    let (witness, dropped) = witness();
+    let mut future = Box::pin(
+        async move {
+            let _witness = witness;
+            future::pending::<()>().await;
+        }
+        .with_session(session.clone()),
+    );
+    let future = thread::spawn(move || {
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        future
+    });
+    drop(future.join().unwrap());
+    assert_eq!(dropped.recv().unwrap(), Some(session));
+}
+
+#[test]
+fn a_future_may_be_dropped_while_its_thread_ends() {
+    thread_local! {
+        static LAST: Mutex<Option<Pin<Box<dyn Future<Output = ()>>>>> = const { Mutex::new(None) };
+    }
+
+    for poll_first in [true, false] {
+        let session = Session::new();
+        let (witness, dropped) = witness();
+        let pending = async move {
+            let _witness = witness;
+            future::pending::<()>().await;
+        };
+        let mut future = Box::pin(pending.with_session(session.clone()));
+        thread::spawn(move || {
+            // Touched first, so destroyed last.
+            LAST.with(|last| *last.lock().unwrap() = Some(Box::pin(future::ready(()))));
+            if poll_first {
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(future.as_mut().poll(&mut context).is_pending());
+            }
+            LAST.with(|last| *last.lock().unwrap() = Some(future));
+        })
+        .join()
+        .unwrap();
+        // A type map that was in use is gone by then, and every session with it.
+        assert_eq!(dropped.recv().unwrap(), (!poll_first).then_some(session));
+    }
+}
+
+// Over the socket
+
+#[tokio::test]
+async fn calls_of_many_conversations_on_one_client_are_each_in_their_own() {
+    let gateway = reqwest_opencode_session::testing::Gateway::start().unwrap();
+    let middleware = middleware_for(&gateway)
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let client = client_with(middleware);
+    let sessions: Vec<_> = (0..20).map(|_| Session::new().turn()).collect();
+    let calls = sessions.iter().map(|session| {
+        let call = async {
+            for _ in 0..3 {
+                let expected = Session::current().unwrap().id().to_string();
+                let call = chat(&client, &gateway).header("x-expected", expected);
+                call.send().await.unwrap();
+                yield_now().await;
+            }
+        };
+        call.with_session(session.clone())
+    });
+    futures::future::join_all(calls).await;
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 60);
+    for request in requests {
+        assert_eq!(
+            request.session.as_deref(),
+            request.headers["x-expected"].to_str().ok()
+        );
+    }
+}
+
+#[test]
+fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
+    fn sizes<F: Future>(future: F) -> (usize, usize) {
+        (
+            size_of_val(&future.with_session(Session::new())),
+            size_of::<F>(),
+        )
+    }
+    let bytes = [0_u8; 1000];
+    let (wrapped, bare) = sizes(async move {
+        yield_now().await;
+        assert_eq!(bytes[0], 0);
+    });
+    assert!(
+        wrapped <= bare + 2 * size_of::<usize>(),
+        "{wrapped} and {bare}"
+    );
+}
+
+// Random trees against a plain stack
+
+mod model {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One step of a program. Where it has children, they are a program of their own.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Yield,
+        Panic,
+        /// In a scope of its own.
+        Scope(Vec<Step>),
+        /// Wrapped here, in the current session, and run as a task.
+        Spawn {
+            carried: bool,
+            steps: Vec<Step>,
+        },
+        /// Inside an application's own `with_extensions`.
+        Extensions {
+            carried: bool,
+            steps: Vec<Step>,
+        },
+        Join(Vec<Step>, Vec<Step>),
+        /// What panics inside is caught here.
+        Catch(Vec<Step>),
+        /// Dropped after this many polls.
+        Cancel {
+            polls: usize,
+            steps: Vec<Step>,
+        },
+    }
+
+    fn program() -> impl Strategy<Value = Vec<Step>> {
+        let leaf = prop_oneof![3 => Just(Step::Yield), 1 => Just(Step::Panic)];
+        let step = leaf.prop_recursive(5, 60, 4, |step| {
+            let steps = || prop::collection::vec(step.clone(), 0..4);
+            prop_oneof![
+                4 => steps().prop_map(Step::Scope),
+                1 => (any::<bool>(), steps())
+                    .prop_map(|(carried, steps)| Step::Spawn { carried, steps }),
+                1 => (any::<bool>(), steps())
+                    .prop_map(|(carried, steps)| Step::Extensions { carried, steps }),
+                2 => (steps(), steps()).prop_map(|(one, two)| Step::Join(one, two)),
+                2 => steps().prop_map(Step::Catch),
+                2 => (0..6_usize, steps()).prop_map(|(polls, steps)| Step::Cancel { polls, steps }),
+            ]
+        });
+        prop::collection::vec(step, 0..6)
+    }
+
+    /// The sessions around a place in the program, and what went wrong there.
+    #[derive(Clone)]
+    struct Stack {
+        sessions: Vec<Session>,
+        failures: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Stack {
+        fn with(&self, session: &Session) -> Self {
+            let mut stack = self.clone();
+            stack.sessions.push(session.clone());
+            stack
+        }
+
+        fn empty(&self) -> Self {
+            Self {
+                sessions: vec![],
+                ..self.clone()
+            }
+        }
+
+        fn check(&self, place: &str) {
+            let (expected, seen) = (self.sessions.last(), Session::current());
+            if seen.as_ref() != expected {
+                let failure = format!("{place}: saw {seen:?}, expected {expected:?}");
+                self.failures.lock().unwrap().push(failure);
+            }
+        }
+    }
+
+    /// Checks the session wherever a program is dropped.
+    struct Dropped(Stack);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.check("on drop");
+        }
+    }
+
+    fn run(steps: Vec<Step>, stack: Stack) -> BoxFuture<'static, ()> {
+        async move {
+            let dropped = Dropped(stack);
+            let stack = &dropped.0;
+            for step in steps {
+                stack.check("before a step");
+                match step {
+                    Step::Yield => yield_now().await,
+                    Step::Panic => panic_quietly(),
+                    Step::Scope(steps) => {
+                        let session = Session::new();
+                        run(steps, stack.with(&session)).with_session(session).await;
+                    }
+                    Step::Spawn { carried, steps } => {
+                        let _ = match carried {
+                            true => {
+                                tokio::spawn(run(steps, stack.clone()).with_current_session()).await
+                            }
+                            false => tokio::spawn(run(steps, stack.empty())).await,
+                        };
+                    }
+                    Step::Extensions { carried, steps } => {
+                        let inside = match carried {
+                            true => run(steps, stack.clone()).with_current_session().boxed(),
+                            false => run(steps, stack.empty()),
+                        };
+                        // Its own hazard: it leaves its items on the thread when it is dropped by a panic.
+                        let inside = AssertUnwindSafe(inside).catch_unwind();
+                        let _ = with_extensions(Extensions::new(), inside).await;
+                    }
+                    Step::Join(one, two) => {
+                        futures::join!(run(one, stack.clone()), run(two, stack.clone()));
+                    }
+                    Step::Catch(steps) => {
+                        panics(run(steps, stack.clone())).await;
+                    }
+                    Step::Cancel { polls, steps } => {
+                        let mut cancelled = pin!(Some(run(steps, stack.clone())));
+                        for _ in 0..polls {
+                            let poll = poll_fn(|context| {
+                                let inner = cancelled.as_mut().as_pin_mut().unwrap();
+                                Poll::Ready(inner.poll(context))
+                            });
+                            if poll.await.is_ready() {
+                                break;
+                            }
+                            yield_now().await;
+                            stack.check("between the polls of what will be cancelled");
+                        }
+                        cancelled.set(None);
+                    }
+                }
+                stack.check("after a step");
+            }
+        }
+        .boxed()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn random_programs_see_the_session_that_a_plain_stack_says(steps in program()) {
+            let many_workers = Builder::new_multi_thread().worker_threads(2).build().unwrap();
+            for runtime in runtimes().into_iter().chain([many_workers]) {
+                let stack = Stack { sessions: vec![], failures: Arc::default() };
+                let failures = Arc::clone(&stack.failures);
+                let task = run(steps.clone(), stack.clone());
+                runtime.block_on(async {
+                    let _ = tokio::spawn(task).await;
+                    // A probe meets what was left on the worker.
+                    tokio::spawn(async move { stack.check("afterwards") }).await.unwrap();
+                });
+                prop_assert_eq!(&*failures.lock().unwrap(), &[""; 0]);
+            }
+        }
+    }
+}

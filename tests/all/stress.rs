@@ -1,0 +1,204 @@
+//! Ten thousand conversations at once, with all that goes wrong in them.
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier as ThreadBarrier};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, join_all};
+use reqwest_middleware::ClientWithMiddleware;
+use reqwest_opencode_session::testing::Gateway;
+use reqwest_opencode_session::{Fallback, Session, WithSession};
+use tokio::sync::{Barrier, Semaphore};
+use tokio::task::yield_now;
+
+use crate::support::{chat, client_with, middleware_for};
+
+const CONVERSATIONS: usize = 10_000;
+const WORKERS: usize = 4;
+const CONNECTIONS: usize = 64;
+
+/// How a conversation ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    Normally,
+    Panic,
+    Cancelled,
+}
+
+impl End {
+    fn of(conversation: usize) -> Self {
+        match conversation % 10 {
+            0 => Self::Panic,
+            5 => Self::Cancelled,
+            _ => Self::Normally,
+        }
+    }
+}
+
+struct World {
+    gateway: Gateway,
+    client: ClientWithMiddleware,
+    /// As many calls at a time as there are connections to use again.
+    connections: Semaphore,
+    /// Every conversation, and whoever waits for its end.
+    begun: Barrier,
+    answered: AtomicUsize,
+}
+
+impl World {
+    /// A call that says, beside the plugin, which session and turn it should be in.
+    async fn call(&self) {
+        let permit = self.connections.acquire().await.unwrap();
+        let session = Session::current().unwrap();
+        let parent = session.parent().map_or("", |id| id.as_str()).to_owned();
+        let response = chat(&self.client, &self.gateway)
+            .header("x-expected-session", session.id().as_str())
+            .header("x-expected-turn", session.request_id().unwrap())
+            .header("x-expected-parent", parent)
+            .send()
+            .await
+            .unwrap();
+        drop(permit);
+        assert_eq!(response.status(), 200);
+        response.bytes().await.unwrap();
+        assert_eq!(Session::current(), Some(session));
+        self.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A subagent that has a subagent, and so on.
+    fn subagents(&self, depth: usize) -> BoxFuture<'_, ()> {
+        async move {
+            if depth > 0 {
+                let session = Session::current().unwrap();
+                let subagent = session.subagent().turn();
+                self.subagents(depth - 1).with_session(subagent).await;
+                assert_eq!(Session::current(), Some(session));
+            }
+            self.call().await;
+        }
+        .boxed()
+    }
+
+    async fn conversation(&self, number: usize) {
+        self.begun.wait().await;
+        let session = Session::current().unwrap();
+        for turn in 0..3 {
+            pause(number, turn).await;
+            let turn_session = session.turn();
+            match turn {
+                // Every hundredth one has helpers, three deep.
+                1 if number % 100 == 1 => self.subagents(3).with_session(turn_session).await,
+                _ => self.call().with_session(turn_session).await,
+            }
+            if turn == 1 && End::of(number) == End::Panic {
+                resume_unwind(Box::new("on purpose"));
+            }
+            assert_eq!(Session::current().as_ref(), Some(&session));
+        }
+    }
+}
+
+/// A few turns for the others, differently many for each conversation and turn.
+async fn pause(number: usize, turn: usize) {
+    let pauses = (number.wrapping_mul(0x9e37_79b9) >> (8 + turn)) % 7;
+    for _ in 0..pauses {
+        yield_now().await;
+    }
+}
+
+#[test]
+fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .unwrap();
+    let gateway = Gateway::start().unwrap();
+    // Whatever has no session fails.
+    let middleware = middleware_for(&gateway)
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let world = Arc::new(World {
+        client: client_with(middleware),
+        gateway,
+        connections: Semaphore::new(CONNECTIONS),
+        begun: Barrier::new(2 * CONVERSATIONS),
+        answered: AtomicUsize::default(),
+    });
+    let all = async {
+        let conversations = (0..CONVERSATIONS).map(|number| {
+            let world = Arc::clone(&world);
+            async move {
+                let conversation = {
+                    let world = Arc::clone(&world);
+                    async move { world.conversation(number).await }.with_session(Session::new())
+                };
+                let mut task = tokio::spawn(conversation);
+                world.begun.wait().await;
+                if End::of(number) == End::Cancelled {
+                    // In the middle: of a wait, of a call, or of an answer.
+                    let patience = Duration::from_millis(number as u64 % 1000);
+                    if let Ok(ended) = tokio::time::timeout(patience, &mut task).await {
+                        return ended;
+                    }
+                    task.abort();
+                }
+                task.await
+            }
+        });
+        join_all(conversations).await
+    };
+    let ends = runtime.block_on(async {
+        let limit = Duration::from_secs(120);
+        tokio::time::timeout(limit, all)
+            .await
+            .expect("the conversations come to an end")
+    });
+
+    let mut cancelled = 0;
+    for (number, end) in ends.iter().enumerate() {
+        match (End::of(number), end) {
+            (End::Panic, Err(error)) if error.is_panic() => {
+                let panic = end.as_ref().unwrap_err().to_string();
+                assert!(panic.contains("on purpose"), "{panic}");
+            }
+            (End::Cancelled, Err(error)) if error.is_cancelled() => cancelled += 1,
+            (End::Normally | End::Cancelled, Ok(())) => {}
+            (expected, end) => panic!("conversation {number}: {end:?}, expected {expected:?}"),
+        }
+    }
+    assert!(cancelled > 0);
+
+    let requests = world.gateway.requests();
+    assert!(requests.len() >= world.answered.load(Ordering::Relaxed));
+    assert!(world.answered.load(Ordering::Relaxed) > 2 * CONVERSATIONS);
+    for request in &requests {
+        let expected = |name: &str| {
+            request.headers[name]
+                .to_str()
+                .ok()
+                .filter(|id| !id.is_empty())
+        };
+        assert_eq!(request.session.as_deref(), expected("x-expected-session"));
+        assert_eq!(request.turn.as_deref(), expected("x-expected-turn"));
+        assert_eq!(request.parent.as_deref(), expected("x-expected-parent"));
+    }
+    assert!(requests.iter().any(|request| request.parent.is_some()));
+
+    // A probe on every worker: none goes on before all are there.
+    let every_worker = Arc::new(ThreadBarrier::new(WORKERS));
+    let probe = || {
+        let every_worker = Arc::clone(&every_worker);
+        async move {
+            every_worker.wait();
+            Session::current()
+        }
+    };
+    let left =
+        runtime.block_on(async { join_all((0..WORKERS).map(|_| tokio::spawn(probe()))).await });
+    for session in left {
+        assert_eq!(session.unwrap(), None);
+    }
+}
