@@ -1,8 +1,14 @@
 // The README's own test needs the gateway.
 #![cfg_attr(any(feature = "testing", not(doctest)), doc = include_str!("../README.md"))]
+//!
+//! # Further reading
+//!
+//! - [Where the session comes from](docs::sessions)
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+#[cfg(any(doc, all(doctest, feature = "testing")))]
+pub mod docs;
 mod error;
 pub mod header;
 mod middleware;

@@ -1,4 +1,8 @@
 //! The ambient session: around a future or a stream, whatever runs inside.
+//!
+//! Built on `task-local-extensions`, none of whose hazards shows through: a panic leaves no session on the
+//! thread, the application's own items stay visible, nothing is set outside a scope, and what a future holds is
+//! dropped inside its session.
 
 use std::mem;
 use std::pin::{Pin, pin};
