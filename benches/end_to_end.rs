@@ -1,0 +1,87 @@
+//! What the plugin costs of a whole call: over loopback HTTP, with and without it in turn.
+//!
+//! `cargo bench --features testing --bench end_to_end`
+
+use std::time::{Duration, Instant};
+
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use reqwest_opencode_session::testing::Gateway;
+use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession, header};
+
+const ROUNDS: usize = 100;
+const CALLS: usize = 200;
+const PROMPT: &str = r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let gateway = Gateway::start()?;
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let plugin = OpencodeSessionMiddleware::builder()
+        .target(gateway.target())
+        .build()?;
+    let without = ClientBuilder::new(http.clone()).build();
+    let with = ClientBuilder::new(http).with(plugin).build();
+    let session = Session::new();
+
+    let mut calls = [vec![], vec![]];
+    for round in 0..=ROUNDS {
+        // Each goes first as often as the other, and the first round only warms up.
+        for side in [round % 2, (round + 1) % 2] {
+            let taken = match side {
+                0 => measure(&without, &gateway, Some(&session)).await?,
+                _ => {
+                    measure(&with, &gateway, None)
+                        .with_session(session.clone())
+                        .await?
+                }
+            };
+            if round > 0 {
+                calls[side].extend(taken);
+            }
+        }
+        gateway.assert_every_request_in(&session);
+        gateway.forget_requests();
+    }
+
+    println!("| | calls/s | p50 | p99 |");
+    println!("|---|---|---|---|");
+    let medians = [("header inserted by hand", 0), ("with the plugin", 1)].map(|(name, side)| {
+        let calls = &mut calls[side];
+        calls.sort_unstable();
+        let at = |share: f64| calls[(calls.len() as f64 * share) as usize].as_secs_f64() * 1e6;
+        let rate = calls.len() as f64 / calls.iter().sum::<Duration>().as_secs_f64();
+        println!(
+            "| {name} | {rate:.0} | {:.1} µs | {:.1} µs |",
+            at(0.5),
+            at(0.99)
+        );
+        at(0.5)
+    });
+    println!("\nRatio of the medians: {:.3}", medians[1] / medians[0]);
+    Ok(())
+}
+
+/// How long each of some calls takes.
+async fn measure(
+    client: &ClientWithMiddleware,
+    gateway: &Gateway,
+    by_hand: Option<&Session>,
+) -> reqwest_middleware::Result<Vec<Duration>> {
+    let mut taken = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let start = Instant::now();
+        let mut request = client.post(gateway.url("/zen/go/v1/chat/completions"));
+        if let Some(session) = by_hand {
+            request = request.header(header::SESSION, session.id().as_str());
+        }
+        request
+            .bearer_auth(Gateway::KEY)
+            .body(PROMPT)
+            .send()
+            .await?
+            .bytes()
+            .await?;
+        taken.push(start.elapsed());
+    }
+    Ok(taken)
+}
