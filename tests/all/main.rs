@@ -1,5 +1,6 @@
 //! What users meet, over real sockets. One module for each part of the promise.
 
+mod api;
 mod conversations;
 mod gateway;
 mod ids;
