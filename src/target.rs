@@ -112,11 +112,9 @@ impl FromStr for Target {
             Some(parent) => (true, parent),
             None => (false, name),
         };
-        if name.contains('*') {
-            return Err(InvalidTarget::BadWildcard);
-        }
         let (host, is_name) = parse_host(name)?;
-        if subdomains && !is_name {
+        // Also one that was written as `%2a`.
+        if host.contains('*') || (subdomains && !is_name) {
             return Err(InvalidTarget::BadWildcard);
         }
         let port = port.unwrap_or(scheme.default_port());
@@ -154,14 +152,17 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), InvalidTarget> {
     };
     let (host, port) = authority.split_at(end_of_host + colon);
     let port = &port[1..];
-    match port.parse() {
-        Ok(number @ 1..) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Ok((host, Some(number)))
-        }
-        _ => Err(InvalidTarget::InvalidPort {
+    match parse_port(port) {
+        Some(number) => Ok((host, Some(number))),
+        None => Err(InvalidTarget::InvalidPort {
             port: port.to_owned(),
         }),
     }
+}
+
+fn parse_port(port: &str) -> Option<u16> {
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|&number| is_number && number > 0)
 }
 
 /// The host as URLs spell it, without a trailing dot, and whether it is a name and no address.
@@ -271,7 +272,7 @@ impl fmt::Display for Origin<'_> {
 }
 
 mod sealed {
-    use super::{Origin, Uri, Url};
+    use super::{Origin, Uri, Url, parse_port};
 
     pub trait Parts {
         fn origin(&self) -> Option<Origin<'_>>;
@@ -290,7 +291,14 @@ mod sealed {
 
     impl Parts for Uri {
         fn origin(&self) -> Option<Origin<'_>> {
-            Origin::new(self.scheme_str()?, self.host(), self.port_u16())
+            let host = self.host()?;
+            let authority = self.authority()?.as_str();
+            // Read here, because `Uri::port` takes a sign, and finds none where there is an invalid one.
+            let port = match authority.rsplit('@').next()?.strip_prefix(host)? {
+                "" | ":" => None,
+                rest => Some(parse_port(rest.strip_prefix(':')?)?),
+            };
+            Origin::new(self.scheme_str()?, Some(host), port)
         }
 
         fn path(&self) -> &str {
