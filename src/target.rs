@@ -94,9 +94,10 @@ impl FromStr for Target {
             .split_once("://")
             .filter(|(scheme, _)| !scheme.is_empty())
             .ok_or(InvalidTarget::NoScheme)?;
-        let scheme = Scheme::parse(scheme).ok_or_else(|| InvalidTarget::UnknownScheme {
-            scheme: scheme.to_owned(),
-        })?;
+        let scheme =
+            Scheme::parse(&lower_case(scheme)).ok_or_else(|| InvalidTarget::UnknownScheme {
+                scheme: scheme.to_owned(),
+            })?;
         let (authority, rest) =
             rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
         if authority.contains('@') {
@@ -192,6 +193,14 @@ fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
     Ok((name.to_owned(), true))
 }
 
+fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        text.to_ascii_lowercase().into()
+    } else {
+        text.into()
+    }
+}
+
 fn without_trailing_dot(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
@@ -212,9 +221,11 @@ pub enum Scheme {
 
 impl Scheme {
     fn parse(scheme: &str) -> Option<Self> {
-        [Self::Https, Self::Http]
-            .into_iter()
-            .find(|known| scheme.eq_ignore_ascii_case(known.as_str()))
+        match scheme {
+            "https" => Some(Self::Https),
+            "http" => Some(Self::Http),
+            _ => None,
+        }
     }
 
     fn as_str(self) -> &'static str {
@@ -241,17 +252,12 @@ pub struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// `None` where the URL has another scheme than a target can have, or no host.
-    fn new(scheme: &str, host: Option<&'a str>, port: Option<u16>) -> Option<Self> {
+    /// `None` where a target cannot have this scheme.
+    fn new(scheme: &str, host: Cow<'a, str>, port: Option<u16>) -> Option<Self> {
         let scheme = Scheme::parse(scheme)?;
-        let host = without_trailing_dot(host?);
         Some(Self {
             scheme,
-            host: if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-                Cow::Owned(host.to_ascii_lowercase())
-            } else {
-                Cow::Borrowed(host)
-            },
+            host,
             port: port.unwrap_or(scheme.default_port()),
         })
     }
@@ -272,7 +278,7 @@ impl fmt::Display for Origin<'_> {
 }
 
 mod sealed {
-    use super::{Origin, Uri, Url, parse_port};
+    use super::{Origin, Uri, Url, lower_case, parse_port, without_trailing_dot};
 
     pub trait Parts {
         fn origin(&self) -> Option<Origin<'_>>;
@@ -281,7 +287,9 @@ mod sealed {
 
     impl Parts for Url {
         fn origin(&self) -> Option<Origin<'_>> {
-            Origin::new(self.scheme(), self.host_str(), self.port())
+            // The parser has put both into lower case.
+            let host = without_trailing_dot(self.host_str()?);
+            Origin::new(self.scheme(), host.into(), self.port())
         }
 
         fn path(&self) -> &str {
@@ -298,7 +306,8 @@ mod sealed {
                 "" | ":" => None,
                 rest => Some(parse_port(rest.strip_prefix(':')?)?),
             };
-            Origin::new(self.scheme_str()?, Some(host), port)
+            let host = lower_case(without_trailing_dot(host));
+            Origin::new(&lower_case(self.scheme_str()?), host, port)
         }
 
         fn path(&self) -> &str {
