@@ -193,12 +193,11 @@ impl OpencodeSessionMiddleware {
         if !self.keeps(headers, &SESSION) {
             self.set_session(headers, extensions)?;
         }
-        for (name, value) in [(CLIENT, &self.client_name), (PROJECT, &self.project)] {
-            if let Some(value) = value {
-                if !self.keeps(headers, &name) {
-                    headers.insert(name, value.clone());
-                }
-            }
+        if let Some(client_name) = &self.client_name {
+            self.set(headers, CLIENT, client_name);
+        }
+        if let Some(project) = &self.project {
+            self.set(headers, PROJECT, project);
         }
         if let Some(user_agent) = &self.user_agent {
             headers
@@ -206,6 +205,13 @@ impl OpencodeSessionMiddleware {
                 .or_insert_with(|| user_agent.clone());
         }
         Ok(())
+    }
+
+    /// Sets a header of the plugin's own, unless the caller's stays.
+    fn set(&self, headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
+        if !self.keeps(headers, &name) {
+            headers.insert(name, value.clone());
+        }
     }
 
     /// Whether the caller's own header stays.
