@@ -7,7 +7,7 @@
 use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
@@ -83,8 +83,10 @@ pin_project! {
     impl<T> PinnedDrop for InSession<T> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _scope = Scope::enter(this.session);
-            this.inner.set(None);
+            if this.inner.is_some() {
+                let _scope = Scope::enter(this.session);
+                this.inner.set(None);
+            }
         }
     }
 }
@@ -100,9 +102,12 @@ impl<F: Future> Future for InSession<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         let _scope = Scope::enter(this.session);
-        running(this.inner).poll(context)
+        let output = ready!(running(this.inner.as_mut()).poll(context));
+        // While the scope is there: so that drop need not enter it again.
+        this.inner.set(None);
+        Poll::Ready(output)
     }
 }
 
@@ -121,7 +126,7 @@ impl<S: Stream> Stream for InSession<S> {
 }
 
 fn running<T>(inner: Pin<&mut Option<T>>) -> Pin<&mut T> {
-    inner.as_pin_mut().expect("only drop takes it")
+    inner.as_pin_mut().expect("polled after it was ready")
 }
 
 impl Session {
