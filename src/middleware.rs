@@ -3,16 +3,13 @@
 use std::future::ready;
 use std::pin::Pin;
 
-use http::header::USER_AGENT;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Request, Response};
-use reqwest_middleware::{Middleware, Next};
-
 use crate::error::{BuildError, MissingSession};
 use crate::header::{self, CLIENT, PROJECT, SESSION, Violation};
 use crate::scope;
 use crate::session::{Session, SessionId};
 use crate::target::{RequestUrl, Target};
+use http::header::USER_AGENT;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 /// Gives every request to OpenCode its conversation's session, and leaves every other request alone.
 ///
@@ -259,29 +256,40 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[cfg(target_arch = "wasm32")]
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-impl Middleware for OpencodeSessionMiddleware {
-    // What `#[async_trait]` would write, but for its box: there is nothing to await before `next`.
-    fn handle<'a, 'b, 'c, 'future>(
-        &'a self,
-        mut request: Request,
-        extensions: &'b mut Extensions,
-        next: Next<'c>,
-    ) -> BoxFuture<'future, reqwest_middleware::Result<Response>>
-    where
-        Self: 'future,
-        'a: 'future,
-        'b: 'future,
-        'c: 'future,
-    {
-        if self.is_target(request.url()) {
-            if let Err(Unresolved) = self.apply_to_target(request.headers_mut(), extensions) {
-                let error = MissingSession::new(request.url());
-                return Box::pin(ready(Err(reqwest_middleware::Error::middleware(error))));
+/// Implements the `Middleware` of one generation of reqwest.
+macro_rules! impl_middleware {
+    ($reqwest:ident, $reqwest_middleware:ident) => {
+        impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
+            // What `#[async_trait]` would write, but for its box: there is nothing to await before `next`.
+            fn handle<'a, 'b, 'c, 'future>(
+                &'a self,
+                mut request: $reqwest::Request,
+                extensions: &'b mut Extensions,
+                next: $reqwest_middleware::Next<'c>,
+            ) -> BoxFuture<'future, $reqwest_middleware::Result<$reqwest::Response>>
+            where
+                Self: 'future,
+                'a: 'future,
+                'b: 'future,
+                'c: 'future,
+            {
+                if self.is_target(request.url()) {
+                    if let Err(Unresolved) = self.apply_to_target(request.headers_mut(), extensions)
+                    {
+                        let error = MissingSession::new(request.url());
+                        let error = $reqwest_middleware::Error::middleware(error);
+                        return Box::pin(ready(Err(error)));
+                    }
+                }
+                next.run(request, extensions)
             }
         }
-        next.run(request, extensions)
-    }
+    };
 }
+
+impl_middleware!(reqwest, reqwest_middleware);
+#[cfg(feature = "reqwest-012")]
+impl_middleware!(reqwest_012, reqwest_middleware_04);
 
 /// Settings for an [`OpencodeSessionMiddleware`]. Made by [`OpencodeSessionMiddleware::builder`].
 #[derive(Debug, Clone)]

@@ -1,7 +1,6 @@
 //! Redirects that never carry a session off its targets.
 
-use reqwest::redirect::Policy;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use reqwest::Url;
 
 use crate::error::RedirectRefused;
 use crate::middleware::OpencodeSessionMiddleware;
@@ -23,24 +22,16 @@ impl OpencodeSessionMiddleware {
     /// let client = ClientBuilder::new(client).with(middleware).build();
     /// # Ok::<(), reqwest::Error>(())
     /// ```
-    pub fn redirect_policy(&self) -> Policy {
+    pub fn redirect_policy(&self) -> reqwest::redirect::Policy {
+        use reqwest::redirect::Policy;
+
         let middleware = self.clone();
-        Policy::custom(move |attempt| {
-            if middleware.is_target(attempt.url()) {
-                return Policy::default().redirect(attempt);
-            }
-            match attempt
-                .previous()
-                .iter()
-                .rfind(|url| middleware.is_target(*url))
-            {
+        Policy::custom(
+            move |attempt| match middleware.refuses(attempt.previous(), attempt.url()) {
+                Some(refused) => attempt.error(refused),
                 None => Policy::default().redirect(attempt),
-                Some(from) => {
-                    let refused = RedirectRefused::new(from, attempt.url());
-                    attempt.error(refused)
-                }
-            }
-        })
+            },
+        )
     }
 
     /// A client with this plugin and its [redirect policy](Self::redirect_policy) in place.
@@ -61,8 +52,59 @@ impl OpencodeSessionMiddleware {
     pub fn into_client(
         self,
         builder: reqwest::ClientBuilder,
-    ) -> reqwest::Result<ClientWithMiddleware> {
+    ) -> reqwest::Result<reqwest_middleware::ClientWithMiddleware> {
         let client = builder.redirect(self.redirect_policy()).build()?;
-        Ok(ClientBuilder::new(client).with(self).build())
+        Ok(reqwest_middleware::ClientBuilder::new(client)
+            .with(self)
+            .build())
+    }
+
+    /// Where `to` is no target, and the last target that redirected towards it is known: the refusal.
+    fn refuses(&self, previous: &[Url], to: &Url) -> Option<RedirectRefused> {
+        if self.is_target(to) {
+            return None;
+        }
+        let from = previous.iter().rfind(|url| self.is_target(*url))?;
+        Some(RedirectRefused::new(from, to))
+    }
+}
+
+/// The same for reqwest 0.12 with reqwest-middleware 0.4.
+#[cfg(feature = "reqwest-012")]
+impl OpencodeSessionMiddleware {
+    /// [`redirect_policy`](Self::redirect_policy) for reqwest 0.12.
+    pub fn redirect_policy_012(&self) -> reqwest_012::redirect::Policy {
+        use reqwest_012::redirect::Policy;
+
+        let middleware = self.clone();
+        Policy::custom(
+            move |attempt| match middleware.refuses(attempt.previous(), attempt.url()) {
+                Some(refused) => attempt.error(refused),
+                None => Policy::default().redirect(attempt),
+            },
+        )
+    }
+
+    /// [`into_client`](Self::into_client) for reqwest 0.12 and reqwest-middleware 0.4.
+    ///
+    /// # Errors
+    ///
+    /// What [`reqwest_012::ClientBuilder::build`] fails with.
+    ///
+    /// ```
+    /// # use reqwest_012 as reqwest;
+    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
+    ///
+    /// let client = OpencodeSessionMiddleware::new().into_client_012(reqwest::Client::builder())?;
+    /// # Ok::<(), reqwest::Error>(())
+    /// ```
+    pub fn into_client_012(
+        self,
+        builder: reqwest_012::ClientBuilder,
+    ) -> reqwest_012::Result<reqwest_middleware_04::ClientWithMiddleware> {
+        let client = builder.redirect(self.redirect_policy_012()).build()?;
+        Ok(reqwest_middleware_04::ClientBuilder::new(client)
+            .with(self)
+            .build())
     }
 }

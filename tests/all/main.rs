@@ -7,5 +7,7 @@ mod ids;
 mod precedence;
 mod scope;
 mod stress;
+mod stack;
+mod stacks;
 mod support;
 mod targets;

@@ -8,11 +8,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use http::HeaderMap;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, RequestBuilder};
 use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::stack::reqwest;
+use crate::stack::reqwest_middleware::{ClientBuilder, ClientWithMiddleware, RequestBuilder};
 
 pub const CHAT: &str = "/zen/go/v1/chat/completions";
 pub const PROMPT: &str =
