@@ -19,6 +19,7 @@ mod session;
 mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 
 pub use error::{BuildError, InvalidSessionId, InvalidTarget, MissingSession, RedirectRefused};
 pub use middleware::{

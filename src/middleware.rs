@@ -8,6 +8,7 @@ use crate::header::{self, CLIENT, PROJECT, SESSION, Violation};
 use crate::scope;
 use crate::session::{Session, SessionId};
 use crate::target::{RequestUrl, Target};
+use crate::trace::{Source, Trace};
 use http::header::USER_AGENT;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
@@ -55,6 +56,12 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 /// reqwest follows redirects below every middleware, and carries these headers along to whatever host it is
 /// sent to. [`into_client`](Self::into_client) and [`redirect_policy`](Self::redirect_policy) keep the session
 /// on its targets.
+///
+/// # Tracing
+///
+/// With the feature `tracing`, each request to a target is an event at debug level: the host, and where the
+/// session came from. The first request that falls back is a warning, once for a plugin and its clones. Neither
+/// a key nor a session's id is ever in an event.
 #[derive(Debug, Clone)]
 pub struct OpencodeSessionMiddleware {
     targets: Vec<Target>,
@@ -63,6 +70,7 @@ pub struct OpencodeSessionMiddleware {
     user_agent: Option<HeaderValue>,
     fallback: Fallback,
     existing_header: ExistingHeader,
+    trace: Trace,
 }
 
 /// Which session a request gets that nothing gave one.
@@ -123,6 +131,7 @@ impl OpencodeSessionMiddleware {
                 user_agent: None,
                 fallback: Fallback::Session(Session::new()),
                 existing_header: ExistingHeader::default(),
+                trace: Trace::default(),
             },
             error: None,
         }
@@ -168,8 +177,8 @@ impl OpencodeSessionMiddleware {
         extensions: &mut Extensions,
     ) -> Result<(), MissingSession> {
         if self.is_target(url) {
-            self.apply_to_target(headers, extensions)
-                .map_err(|Unresolved| MissingSession::new(url))?;
+            let applied = self.apply_to_target(headers, extensions);
+            self.outcome(url, applied)?;
         }
         Ok(())
     }
@@ -186,10 +195,12 @@ impl OpencodeSessionMiddleware {
         &self,
         headers: &mut HeaderMap,
         extensions: &mut Extensions,
-    ) -> Result<(), Unresolved> {
-        if !self.keeps(headers, &SESSION) {
-            self.set_session(headers, extensions)?;
-        }
+    ) -> Result<Source, Unresolved> {
+        let source = if self.keeps(headers, &SESSION) {
+            Source::Header
+        } else {
+            self.set_session(headers, extensions)?
+        };
         if let Some(client_name) = &self.client_name {
             self.set(headers, CLIENT, client_name);
         }
@@ -201,7 +212,25 @@ impl OpencodeSessionMiddleware {
                 .entry(USER_AGENT)
                 .or_insert_with(|| user_agent.clone());
         }
-        Ok(())
+        Ok(source)
+    }
+
+    /// Tells what became of a request to a target.
+    fn outcome<U: RequestUrl + ?Sized>(
+        &self,
+        url: &U,
+        applied: Result<Source, Unresolved>,
+    ) -> Result<(), MissingSession> {
+        match applied {
+            Ok(source) => {
+                self.trace.request(url, source);
+                Ok(())
+            }
+            Err(Unresolved) => {
+                self.trace.request(url, Source::Nothing);
+                Err(MissingSession::new(url))
+            }
+        }
     }
 
     /// Sets a header of the plugin's own, unless the caller's stays.
@@ -221,30 +250,41 @@ impl OpencodeSessionMiddleware {
         &self,
         headers: &mut HeaderMap,
         extensions: &mut Extensions,
-    ) -> Result<(), Unresolved> {
-        if let Some(session) = extensions.get::<Session>() {
+    ) -> Result<Source, Unresolved> {
+        Ok(if let Some(session) = extensions.get::<Session>() {
             session.write(headers);
+            Source::Extensions
         } else if let Some(id) = extensions.get::<SessionId>() {
             id.write(headers);
-        } else if let Some(session) = scope::session() {
+            Source::Extensions
+        } else if let Some(session) = scope::scoped() {
             session.write(headers);
-        } else if let Some(id) = scope::session_id() {
+            Source::Scope
+        } else if let Some(session) = scope::local::<Session>() {
+            session.write(headers);
+            Source::TaskLocal
+        } else if let Some(id) = scope::local::<SessionId>() {
             id.write(headers);
+            Source::TaskLocal
         } else {
             match &self.fallback {
-                Fallback::Session(session) => session.write(headers),
+                Fallback::Session(session) => {
+                    session.write(headers);
+                    Source::Fallback
+                }
                 Fallback::PerRequest => {
                     let id = SessionId::new();
                     id.write(headers);
                     extensions.insert(id);
+                    Source::Fallback
                 }
                 Fallback::Omit => {
                     headers.remove(SESSION);
+                    Source::Nothing
                 }
                 Fallback::Reject => return Err(Unresolved),
             }
-        }
-        Ok(())
+        })
     }
 }
 
@@ -274,9 +314,8 @@ macro_rules! impl_middleware {
                 'c: 'future,
             {
                 if self.is_target(request.url()) {
-                    if let Err(Unresolved) = self.apply_to_target(request.headers_mut(), extensions)
-                    {
-                        let error = MissingSession::new(request.url());
+                    let applied = self.apply_to_target(request.headers_mut(), extensions);
+                    if let Err(error) = self.outcome(request.url(), applied) {
                         let error = $reqwest_middleware::Error::middleware(error);
                         return Box::pin(ready(Err(error)));
                     }

@@ -133,28 +133,24 @@ impl Session {
     /// The session around the caller: the innermost [`WithSession`] scope, or else a `Session` or `SessionId`
     /// that the application put into its own `task_local_extensions`.
     pub fn current() -> Option<Self> {
-        session().or_else(|| session_id().map(Self::from))
+        scoped()
+            .or_else(local)
+            .or_else(|| local::<SessionId>().map(Self::from))
     }
 }
 
-/// The session of the innermost scope, or else the application's own.
-pub(crate) fn session() -> Option<Session> {
-    local::<Slot>()
-        .and_then(|slot| slot.lock().clone())
-        .or_else(local)
-}
-
-/// The application's own session id, which counts where there is no [`session`].
-pub(crate) fn session_id() -> Option<SessionId> {
-    local()
+/// The session of the innermost scope.
+pub(crate) fn scoped() -> Option<Session> {
+    local::<Slot>()?.lock().clone()
 }
 
 /// The item of this type in the current type map of `task_local_extensions`.
-fn local<T: Clone + Send + Sync + 'static>() -> Option<T> {
+pub(crate) fn local<T: Clone + Send + Sync + 'static>() -> Option<T> {
     now(get_local_item())?
 }
 
 /// The output of a future that is `async` and never waits.
+#[inline]
 fn now<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),

@@ -262,6 +262,11 @@ impl<'a> Origin<'a> {
         })
     }
 
+    #[cfg(feature = "tracing")]
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, before_host: &str) -> fmt::Result {
         write!(f, "{}://{before_host}{}", self.scheme.as_str(), self.host)?;
         if self.port != self.scheme.default_port() {

@@ -11,3 +11,5 @@ mod stack;
 mod stacks;
 mod support;
 mod targets;
+#[cfg(feature = "tracing")]
+mod tracing;

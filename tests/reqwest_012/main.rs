@@ -8,3 +8,6 @@ mod stacks;
 #[allow(dead_code, reason = "not every module of `tests/all` is here")]
 #[path = "../all/support.rs"]
 mod support;
+#[cfg(feature = "tracing")]
+#[path = "../all/tracing.rs"]
+mod tracing;
