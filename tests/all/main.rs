@@ -5,10 +5,11 @@ mod conversations;
 mod gateway;
 mod ids;
 mod precedence;
+mod proxy;
 mod scope;
-mod stress;
 mod stack;
 mod stacks;
+mod stress;
 mod support;
 mod targets;
 #[cfg(feature = "tracing")]

@@ -1,0 +1,145 @@
+//! A forwarding proxy that keeps its tenants' conversations apart.
+//!
+//! It takes the session from whatever header the incoming client used, makes it opaque, so that OpenCode
+//! learns nothing from it and no tenant meets another one's, and streams the answer back.
+//!
+//! `cargo run --example proxy --features testing` starts it before a loopback gateway. Two tenants, who
+//! both call their conversation `chat-1`, then show up in two sessions.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, StatusCode};
+use reqwest_middleware::ClientWithMiddleware;
+use reqwest_opencode_session::testing::Gateway;
+use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, SessionId};
+use tokio::net::TcpListener;
+
+/// The headers that go on as they came. All others stay here, and with them whatever they tell.
+const FORWARDED: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
+
+/// What the proxy is told.
+pub struct Settings {
+    /// Where requests go on to: an origin, such as `https://opencode.ai`.
+    pub upstream: String,
+    /// The key that is valid there.
+    pub key: String,
+    /// Without it, nobody can tell which tenant's id became which session.
+    pub secret: String,
+    /// The tenants' names, by the keys that they come with.
+    pub tenants: HashMap<String, String>,
+}
+
+struct Proxy {
+    settings: Settings,
+    client: ClientWithMiddleware,
+}
+
+/// The proxy as a service.
+pub fn router(settings: Settings) -> Result<Router, Box<dyn Error>> {
+    let client = OpencodeSessionMiddleware::builder()
+        .user_agent("example-proxy/1.0")
+        .targets([settings.upstream.parse()?])
+        // A request that came without a session goes on without one: refusing it is up to OpenCode.
+        .fallback(Fallback::Omit)
+        .build()?
+        .into_client(reqwest::Client::builder().no_proxy())?;
+    let proxy = Arc::new(Proxy { settings, client });
+    Ok(Router::new().fallback(forward).with_state(proxy))
+}
+
+async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let Some(tenant) = proxy.tenant(&head.headers) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    let path = head.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let mut call = proxy
+        .client
+        .request(head.method, format!("{}{path}", proxy.settings.upstream))
+        .bearer_auth(&proxy.settings.key)
+        .body(reqwest::Body::wrap_stream(body.into_data_stream()));
+    for name in FORWARDED {
+        if let Some(value) = head.headers.get(&name) {
+            call = call.header(name, value);
+        }
+    }
+    if let Some(id) = SessionId::from_headers(&head.headers) {
+        call = call.with_extension(proxy.opaque(tenant, &id));
+    }
+    let answer = match call.send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            eprintln!("no answer from upstream: {error}");
+            return StatusCode::BAD_GATEWAY.into_response();
+        }
+    };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = answer.status();
+    if let Some(value) = answer.headers().get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, value.clone());
+    }
+    response.map(|_| Body::from_stream(answer.bytes_stream()))
+}
+
+impl Proxy {
+    fn tenant(&self, headers: &HeaderMap) -> Option<&str> {
+        let key = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let tenant = self.settings.tenants.get(key.strip_prefix("Bearer ")?)?;
+        Some(tenant)
+    }
+
+    /// The session that OpenCode sees in place of a tenant's own: always the same one for the same two.
+    fn opaque(&self, tenant: &str, id: &SessionId) -> SessionId {
+        SessionId::derive(format!("{}/{tenant}", self.settings.secret), id.as_str())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let gateway = Gateway::start()?;
+    let tenants = ["ada", "ben"].map(|name| (format!("key-of-{name}"), name.to_owned()));
+    let proxy = router(Settings {
+        upstream: gateway.url(""),
+        key: Gateway::KEY.to_owned(),
+        secret: "a long random string, kept with the other secrets".to_owned(),
+        tenants: tenants.into(),
+    })?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async { axum::serve(listener, proxy).await });
+
+    for (key, header) in [
+        ("key-of-ada", "x-opencode-session"),
+        ("key-of-ben", "x-claude-code-session-id"),
+    ] {
+        call(address, key, header).await?;
+    }
+    for request in gateway.requests() {
+        println!("{request}");
+    }
+    Ok(())
+}
+
+/// What a tenant's client does, with the header that it happens to use.
+async fn call(proxy: SocketAddr, key: &str, header: &str) -> reqwest::Result<()> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()?
+        .post(format!("http://{proxy}/zen/go/v1/chat/completions"))
+        .bearer_auth(key)
+        .header(header, "chat-1")
+        .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#)
+        .send()
+        .await?
+        .error_for_status()?;
+    Ok(())
+}
