@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
 use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, SessionId, WithSession};
-use reqwest_retry::RetryTransientMiddleware;
-use reqwest_retry::policies::ExponentialBackoff;
 use serde_json::Value;
 
-use crate::support::{chat, middleware_for, plain_client};
+use crate::stack::reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
+use crate::support::{chat, middleware_for, plain_client, retries};
 
 /// How a call gets its session.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +26,8 @@ struct Process<'a> {
 
 impl<'a> Process<'a> {
     fn new(gateway: &'a Gateway, way: Way, middleware: OpencodeSessionMiddleware) -> Self {
-        let policy = ExponentialBackoff::builder()
-            .retry_bounds(std::time::Duration::ZERO, std::time::Duration::ZERO)
-            .build_with_max_retries(1);
         let client = ClientBuilder::new(plain_client())
-            .with(RetryTransientMiddleware::new_with_policy(policy))
+            .with(retries(1))
             .with(middleware)
             .build();
         Self {

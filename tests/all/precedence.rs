@@ -1,18 +1,16 @@
 //! Which session a request gets, and what else is set on it: each rule over the socket.
 
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
-use reqwest::{Request, Response};
-use reqwest_middleware::{ClientBuilder, Error, Middleware, Next, Result};
 use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
 use reqwest_opencode_session::{
     BuildError, ExistingHeader, Fallback, MissingSession, OpencodeSessionMiddleware, Session,
     SessionId, WithSession, header,
 };
-use reqwest_retry::RetryTransientMiddleware;
-use reqwest_retry::policies::ExponentialBackoff;
 use task_local_extensions::with_extensions;
 
-use crate::support::{Elsewhere, chat, client_with, middleware_for, plain_client};
+use crate::stack::reqwest::{self, Request, Response};
+use crate::stack::reqwest_middleware::{ClientBuilder, Error, Middleware, Next, Result};
+use crate::support::{Elsewhere, chat, client_with, middleware_for, plain_client, retries};
 
 fn start() -> Gateway {
     Gateway::start().unwrap()
@@ -32,13 +30,6 @@ fn values<'a>(request: &'a SeenRequest, name: &str) -> Vec<&'a [u8]> {
         .iter()
         .map(HeaderValue::as_bytes)
         .collect()
-}
-
-fn retry(times: u32) -> RetryTransientMiddleware<ExponentialBackoff> {
-    let policy = ExponentialBackoff::builder()
-        .retry_bounds(std::time::Duration::ZERO, std::time::Duration::ZERO)
-        .build_with_max_retries(times);
-    RetryTransientMiddleware::new_with_policy(policy)
 }
 
 // Which session
@@ -680,11 +671,11 @@ async fn every_attempt_of_a_request_bears_the_same_session_on_either_side_of_a_r
                 .unwrap();
             let client = || ClientBuilder::new(plain_client());
             for client in [
-                client().with(plugin.clone()).with(retry(2)).build(),
-                client().with(retry(2)).with(plugin.clone()).build(),
+                client().with(plugin.clone()).with(retries(2)).build(),
+                client().with(retries(2)).with(plugin.clone()).build(),
                 client()
                     .with(plugin.clone())
-                    .with(retry(2))
+                    .with(retries(2))
                     .with(plugin.clone())
                     .build(),
             ] {

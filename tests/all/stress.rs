@@ -6,12 +6,12 @@ use std::sync::{Arc, Barrier as ThreadBarrier};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
-use reqwest_middleware::ClientWithMiddleware;
 use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{Fallback, Session, WithSession};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::yield_now;
 
+use crate::stack::reqwest_middleware::ClientWithMiddleware;
 use crate::support::{chat, client_with, middleware_for};
 
 const CONVERSATIONS: usize = 10_000;

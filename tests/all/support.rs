@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,6 +16,8 @@ use tokio::task::JoinHandle;
 
 use crate::stack::reqwest;
 use crate::stack::reqwest_middleware::{ClientBuilder, ClientWithMiddleware, RequestBuilder};
+use crate::stack::reqwest_retry::RetryTransientMiddleware;
+use crate::stack::reqwest_retry::policies::ExponentialBackoff;
 
 pub const CHAT: &str = "/zen/go/v1/chat/completions";
 pub const PROMPT: &str =
@@ -33,6 +36,12 @@ pub fn client_with(middleware: OpencodeSessionMiddleware) -> ClientWithMiddlewar
 /// A client without any plugin, which no proxy of the environment comes between.
 pub fn plain_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// A middleware that tries a call this often again, without a pause.
+pub fn retries(times: u32) -> RetryTransientMiddleware<ExponentialBackoff> {
+    let policy = ExponentialBackoff::builder().retry_bounds(Duration::ZERO, Duration::ZERO);
+    RetryTransientMiddleware::new_with_policy(policy.build_with_max_retries(times))
 }
 
 /// A call of OpenCode Go that is in order but for its session.

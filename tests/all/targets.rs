@@ -1,13 +1,14 @@
 //! Which requests get a session, and which look as if they should.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, Uri};
-use reqwest::Url;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest_middleware::ClientBuilder;
 use reqwest_opencode_session::{InvalidTarget, OpencodeSessionMiddleware, Target, header};
 
+use crate::stack::reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use crate::stack::reqwest::{self, Url};
+use crate::stack::reqwest_middleware::ClientBuilder;
 use crate::support::Elsewhere;
 
 /// URLs that are the gateway's, whatever they look like. `{port}` is its port.
@@ -171,7 +172,7 @@ async fn the_session_reaches_every_spelling_of_the_gateway_and_none_of_its_look_
         .unwrap();
     let client = reqwest::Client::builder()
         .no_proxy()
-        .dns_resolver(Everywhere)
+        .dns_resolver(Arc::new(Everywhere))
         .build()
         .unwrap();
     let client = ClientBuilder::new(client).with(middleware).build();

@@ -3,11 +3,19 @@
 mod stack;
 
 mod both;
+#[path = "../all/conversations.rs"]
+mod conversations;
+#[path = "../all/precedence.rs"]
+mod precedence;
 #[path = "../all/stacks.rs"]
 mod stacks;
+#[path = "../all/stress.rs"]
+mod stress;
 #[allow(dead_code, reason = "not every module of `tests/all` is here")]
 #[path = "../all/support.rs"]
 mod support;
+#[path = "../all/targets.rs"]
+mod targets;
 #[cfg(feature = "tracing")]
 #[path = "../all/tracing.rs"]
 mod tracing;
