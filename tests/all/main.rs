@@ -12,5 +12,3 @@ mod stacks;
 mod stress;
 mod support;
 mod targets;
-#[cfg(feature = "tracing")]
-mod tracing;

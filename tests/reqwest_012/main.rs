@@ -16,6 +16,3 @@ mod stress;
 mod support;
 #[path = "../all/targets.rs"]
 mod targets;
-#[cfg(feature = "tracing")]
-#[path = "../all/tracing.rs"]
-mod tracing;

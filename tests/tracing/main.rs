@@ -1,7 +1,16 @@
 //! What the feature `tracing` tells, and what it keeps to itself.
+//!
+//! A program of its own: `tracing` remembers for the whole process whether anyone listens to an event.
+
+#[path = "../all/stack.rs"]
+#[allow(dead_code, reason = "redirects are tested elsewhere")]
+mod stack;
+#[path = "../all/support.rs"]
+#[allow(dead_code, reason = "not every helper is needed here")]
+mod support;
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{Fallback, Session, SessionId, WithSession, header};
@@ -25,11 +34,18 @@ struct Told {
     fields: Vec<(&'static str, String)>,
 }
 
+/// One test at a time listens.
+static LISTENING: Mutex<()> = Mutex::new(());
+
 impl Events {
-    fn listen() -> (Self, DefaultGuard) {
+    fn listen() -> (Self, (DefaultGuard, MutexGuard<'static, ()>)) {
+        let alone = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
         let events = Self::default();
         let subscriber = registry().with(events.clone());
-        (events, tracing::subscriber::set_default(subscriber))
+        (
+            events,
+            (tracing::subscriber::set_default(subscriber), alone),
+        )
     }
 
     /// Where the sessions came from, in the order of the requests.
