@@ -1,0 +1,40 @@
+//! Wall time and heap allocations per request.
+
+mod cases;
+
+use std::sync::LazyLock;
+
+use cases::*;
+use divan::{AllocProfiler, Bencher};
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = cases(), sample_count = 1000, sample_size = 100)]
+fn one_thread(bencher: Bencher, case: &Case) {
+    case.around(|| {
+        bencher
+            .with_inputs(|| case.input())
+            .bench_local_values(|input| case.send(input));
+    });
+}
+
+/// On one client for both. Each thread is as fast as one alone where nothing is shared.
+#[divan::bench(args = [EMPTY, EXTENSIONS, FALLBACK], sample_size = 1000, threads = [1, 2])]
+fn threads(bencher: Bencher, name: &str) {
+    static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases);
+    let case = CASES.iter().find(|case| case.name == name).unwrap();
+    bencher
+        .with_inputs(|| case.input())
+        .bench_values(|input| case.send(input));
+}
+
+#[divan::bench(args = PARTS.map(|(name, _)| name))]
+fn parts(bencher: Bencher, name: &str) {
+    let (_, start) = PARTS.into_iter().find(|(part, _)| *part == name).unwrap();
+    bencher.bench_local(start());
+}
