@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::ops::Sub;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -17,14 +18,14 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../overhead.svg");
 
 /// How often a case runs under callgrind.
 const RUNS: u64 = 1000;
-const PREPARE: &str = "prepare";
+const MAKE: &str = "make";
 const SEND: &str = "send";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = env::args().skip(1).collect();
     match &arguments[..] {
         [] => return report(),
-        [name, step] => run(name, step == SEND),
+        [name, step] => run(name.trim_end(), step == SEND),
         _ => panic!("run this without arguments"),
     }
     ExitCode::SUCCESS
@@ -69,7 +70,7 @@ impl Sub for Cost {
 
 /// What one run costs.
 fn cost(name: &str) -> Cost {
-    let all = count(name, SEND) - count(name, PREPARE);
+    let all = count(name, SEND) - count(name, MAKE);
     Cost {
         instructions: all.instructions / RUNS,
         allocations: all.allocations / RUNS,
@@ -82,8 +83,11 @@ fn count(name: &str, step: &str) -> Cost {
     let output = valgrind()
         .args(["--tool=callgrind", "--compress-strings=no"])
         .arg(format!("--callgrind-out-file={}", profile.display()))
-        .arg(program)
-        .args([name, step])
+        // Path and arguments lie on the stack and shift it, and copies cost what their alignment
+        // makes them cost: so they are equally long for every case and in every folder.
+        .current_dir(program.parent().unwrap())
+        .arg(Path::new(".").join(program.file_name().unwrap()))
+        .args([&format!("{name:50}"), step])
         .output()
         .unwrap();
     let messages = String::from_utf8_lossy(&output.stderr);
@@ -110,7 +114,7 @@ fn count(name: &str, step: &str) -> Cost {
     }
 }
 
-/// With no environment: it lies on the stack, and the alignment of what follows shows in the counts.
+/// With no environment, because that lies on the stack, too: see [`count`].
 fn valgrind() -> Command {
     let mut valgrind = Command::new("valgrind");
     valgrind.env_clear();
@@ -137,6 +141,10 @@ fn report() -> ExitCode {
     let parts = PARTS.map(|(name, _)| name);
     let all = requests.iter().chain(&parts);
     let raw: Costs = all.map(|&name| (name, cost(name))).collect();
+    assert!(
+        raw[GROWTH].allocations > 0,
+        "callgrind's profile does not name the allocator's functions"
+    );
 
     // A request costs what it costs over the same request with no middleware.
     let mut costs = raw.clone();
@@ -257,8 +265,9 @@ fn chart(names: &[&str], costs: &Costs) -> String {
         .max()
         .unwrap();
     let mut chart = format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{}" font-family="sans-serif" font-size="13" fill="#808080">
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="720" height="{}">
 <title>Instructions per request, over the same request with no middleware</title>
+<g font-family="sans-serif" font-size="13" fill="#787878">
 "##,
         24 * names.len(),
     );
@@ -268,15 +277,19 @@ fn chart(names: &[&str], costs: &Costs) -> String {
         let color = if name.starts_with("ours") {
             "#e0701a"
         } else {
-            "#808080"
+            "#787878"
         };
         writeln!(
             chart,
-            r##"<g transform="translate(300 {})"><text x="-8" y="17" text-anchor="end">{name}</text><rect y="3" width="{width}" height="18" rx="2" fill="{color}"/><text x="{}" y="17">{instructions}</text></g>"##,
+            r##"<g transform="translate(300 {})">
+<text x="-8" y="17" text-anchor="end">{name}</text>
+<rect y="3" width="{width}" height="18" rx="2" fill="{color}"/>
+<text x="{}" y="17">{instructions}</text>
+</g>"##,
             24 * row,
             width + 8,
         )
         .unwrap();
     }
-    chart + "</svg>\n"
+    chart + "</g>\n</svg>\n"
 }
