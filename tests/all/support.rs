@@ -60,7 +60,7 @@ pub struct Elsewhere {
 }
 
 /// A request that came elsewhere.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     pub headers: HeaderMap,
     pub body: Bytes,
