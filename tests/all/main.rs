@@ -4,6 +4,7 @@ mod api;
 mod conversations;
 mod gateway;
 mod ids;
+mod faults;
 mod loopback;
 mod precedence;
 mod proxy;
