@@ -5,6 +5,7 @@ mod conversations;
 mod gateway;
 mod ids;
 mod faults;
+mod injection;
 mod loopback;
 mod precedence;
 mod proxy;
