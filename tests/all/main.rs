@@ -2,21 +2,20 @@
 
 mod api;
 mod conversations;
+mod faults;
 mod gateway;
 mod ids;
-mod faults;
 mod injection;
 mod loopback;
 mod precedence;
+mod properties;
 mod proxy;
 mod redirects;
+mod rules;
 mod scope;
 mod stack;
 mod stacks;
 mod stress;
-mod properties;
-mod redirects;
-mod rules;
 mod support;
 mod targets;
 mod tls;
