@@ -12,10 +12,8 @@ use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
 use reqwest_opencode_session::{
     Fallback, OpencodeSessionMiddleware, RedirectRefused, Session, WithSession,
 };
-use reqwest_retry::policies::ExponentialBackoff;
-use reqwest_retry::{Jitter, RetryTransientMiddleware};
 
-use crate::support::{CHAT, Elsewhere, PROMPT, chat, middleware_for, plain_client};
+use crate::support::{CHAT, Elsewhere, PROMPT, chat, middleware_for, plain_client, retries};
 
 const RETRIES: u32 = 2;
 const ATTEMPTS: usize = 3;
@@ -70,9 +68,12 @@ impl Call {
             .unwrap();
         let client = ClientBuilder::new(client);
         let client = match chain {
-            Chain::RetriesOutside => client.with(retries()).with(plugin),
-            Chain::RetriesInside => client.with(plugin).with(retries()),
-            Chain::PluginOnBothSides => client.with(plugin.clone()).with(retries()).with(plugin),
+            Chain::RetriesOutside => client.with(retries(RETRIES)).with(plugin),
+            Chain::RetriesInside => client.with(plugin).with(retries(RETRIES)),
+            Chain::PluginOnBothSides => client
+                .with(plugin.clone())
+                .with(retries(RETRIES))
+                .with(plugin),
         };
         let session = Session::new().turn();
         let mut extensions = Extensions::new();
@@ -122,14 +123,6 @@ impl Call {
             "{what}"
         );
     }
-}
-
-fn retries() -> RetryTransientMiddleware<ExponentialBackoff> {
-    let backoff = ExponentialBackoff::builder()
-        .retry_bounds(Duration::from_millis(1), Duration::from_millis(1))
-        .jitter(Jitter::None)
-        .build_with_max_retries(RETRIES);
-    RetryTransientMiddleware::new_with_policy(backoff)
 }
 
 /// What reqwest-retry takes for worth another attempt.
@@ -236,7 +229,9 @@ async fn a_refused_redirect_is_not_tried_again() {
     let client = middleware
         .into_client(reqwest::Client::builder().no_proxy())
         .unwrap();
-    let client = ClientBuilder::from_client(client).with(retries()).build();
+    let client = ClientBuilder::from_client(client)
+        .with(retries(RETRIES))
+        .build();
     let error = client.post(url).body(PROMPT).send().await.unwrap_err();
 
     let mut error: &dyn Error = &error;
