@@ -306,7 +306,7 @@ mod sealed {
         fn origin(&self) -> Option<Origin<'_>> {
             let host = self.host()?;
             let authority = self.authority()?.as_str();
-            // Read here, because `Uri::port` takes a sign, and finds none where there is an invalid one.
+            // `Uri::port` takes `+443` for a port and `65979` for none.
             let port = match authority.rsplit('@').next()?.strip_prefix(host)? {
                 "" | ":" => None,
                 rest => Some(parse_port(rest.strip_prefix(':')?)?),

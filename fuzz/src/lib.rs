@@ -1,4 +1,5 @@
-//! Fuzzing of what reads strings from outside, by the same rules as the tests: `cargo +nightly fuzz run targets`.
+//! Fuzzing of what reads strings from outside, by the same rules as the tests:
+//! `cargo +nightly fuzz run targets`.
 
 #[path = "../../tests/all/rules.rs"]
 pub mod rules;

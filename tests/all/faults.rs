@@ -1,4 +1,4 @@
-//! What goes wrong on the way, and what is sent again: every attempt bears the same session and turn.
+//! What goes wrong on the way, and what is sent again: in the same session and turn every time.
 
 use std::error::Error;
 use std::time::Duration;

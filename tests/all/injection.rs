@@ -1,5 +1,5 @@
-//! Every string that the API takes, when it holds what must not come into a header: a typed error says which rule
-//! it breaks and where.
+//! Every string that the API takes, when it holds what must not come into a header: a typed error
+//! says which rule it breaks and where.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -44,7 +44,7 @@ fn bad_strings() -> Vec<(String, InvalidSessionId)> {
     illegal.into_iter().chain(too_long).chain([empty]).collect()
 }
 
-/// Asserts that the error says so in words, and brings nothing of the string into a log but printable text.
+/// Asserts that the error says so in words, and brings no control character into a log.
 fn assert_told(error: &impl fmt::Display, rule: &InvalidSessionId) {
     let message = error.to_string();
     let words = match rule {

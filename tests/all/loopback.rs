@@ -1,4 +1,5 @@
-//! The names of the internet on loopback: a certificate that is made in the test, and a client that trusts it.
+//! The names of the internet on loopback: a certificate that is made in the test, and a client that
+//! trusts it.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! Where a session and a body go when a server redirects: the whole matrix, with and without the policy.
+//! Where a session and a body go when a server redirects: the whole matrix, with and without the
+//! policy.
 
 use std::error::Error;
 use std::io;
@@ -84,7 +85,8 @@ const CASES: [Case; 14] = {
         case("other port, a target", &[OPENCODE, OTHER_PORT], &[OPENCODE, OTHER_PORT], Followed),
         case("https to http", DEFAULT, &[OPENCODE, PLAIN], Refused(OPENCODE, PLAIN)),
         case("https to http, a target", &[OPENCODE, PLAIN], &[OPENCODE, PLAIN], Followed),
-        case("target, target, other", DEFAULT, &[OPENCODE, STAGING, OTHER], Refused(STAGING, OTHER)),
+        case("target, target, other", DEFAULT, &[OPENCODE, STAGING, OTHER],
+            Refused(STAGING, OTHER)),
         case("other, target", DEFAULT, &[OTHER, OPENCODE], Followed),
         case("other, target, other", DEFAULT, &[OTHER, OPENCODE, OTHER], Refused(OPENCODE, OTHER)),
         case("loop", DEFAULT, &[OPENCODE, STAGING], Loop),
@@ -128,11 +130,8 @@ async fn no_redirect_takes_a_session_or_a_body_off_its_targets() {
                 println!("{row}");
 
                 assert_eq!(leaked, "nothing", "{row}");
-                let headers = if internet.is_target(case, &visits[0]) {
-                    5
-                } else {
-                    0
-                };
+                let bears_session = internet.is_target(case, &visits[0]);
+                let headers = if bears_session { 5 } else { 0 };
                 for visit in &visits {
                     assert_eq!(visit.seen.opencode_headers().len(), headers, "{row}");
                 }
@@ -187,8 +186,8 @@ async fn without_the_policy_a_redirect_takes_both_along() {
     assert!(!elsewhere.seen.headers.contains_key(AUTHORIZATION));
 }
 
-/// Every origin of the cases: one port that speaks both TLS and plain HTTP, where all names are found, and
-/// another such port.
+/// Every origin of the cases: one port that speaks both TLS and plain HTTP, where all names are
+/// found, and another such port.
 struct Internet {
     identity: Identity,
     address: SocketAddr,

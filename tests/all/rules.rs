@@ -1,5 +1,5 @@
-//! The rules of targets, session ids and incoming headers, read naively, and checks of the library against
-//! that reading. The properties and the fuzz targets both call them.
+//! The rules of targets, session ids and incoming headers, read naively, and checks of the library
+//! against that reading. The properties and the fuzz targets both call them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use reqwest::Url;
@@ -211,8 +211,8 @@ fn is_visible(character: char) -> bool {
     matches!(character, '!'..='~')
 }
 
-/// The session of incoming headers is the one that the rules name; and what goes out bears exactly one valid
-/// session, whatever was there before, and nothing new where it goes elsewhere.
+/// The session of incoming headers is the one that the rules name; and what goes out bears exactly
+/// one valid session, whatever was there before, and nothing new where it goes elsewhere.
 pub fn check_headers(headers: &HeaderMap) {
     let expected = SESSION_NAMES.iter().find_map(|name| {
         let values: Vec<_> = headers.get_all(*name).iter().collect();

@@ -1,4 +1,5 @@
-//! The default configuration against the real names: over TLS, by either version of HTTP, through a proxy.
+//! The default configuration against the real names: over TLS, by either version of HTTP, and
+//! through a proxy.
 
 use std::io;
 use std::net::SocketAddr;
