@@ -1,4 +1,5 @@
-//! A plain `reqwest::Client`, and the whole rule in front of it: the session goes to OpenCode alone.
+//! A plain `reqwest::Client`, and the whole rule in front of it: the session goes to OpenCode
+//! alone.
 //!
 //! `cargo run --example plain_client --features testing`
 

@@ -1,10 +1,10 @@
 //! A forwarding proxy that keeps its tenants' conversations apart.
 //!
-//! It takes the session from whatever header the incoming client used, makes it opaque, so that OpenCode
-//! learns nothing from it and no tenant meets another one's, and streams the answer back.
+//! It takes the session from whatever header the incoming client used, makes it opaque, so that
+//! OpenCode learns nothing from it and no tenant meets another one's, and streams the answer back.
 //!
-//! `cargo run --example proxy --features testing` starts it before a loopback gateway. Two tenants, who
-//! both call their conversation `chat-1`, then show up in two sessions.
+//! `cargo run --example proxy --features testing` starts it before a loopback gateway. Two tenants,
+//! who both call their conversation `chat-1`, then show up in two sessions.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -97,7 +97,8 @@ impl Proxy {
         Some(tenant)
     }
 
-    /// The session that OpenCode sees in place of a tenant's own: always the same one for the same two.
+    /// The session that OpenCode sees in place of a tenant's own: always the same one for the same
+    /// two.
     fn opaque(&self, tenant: &str, id: &SessionId) -> SessionId {
         SessionId::derive(format!("{}/{tenant}", self.settings.secret), id.as_str())
     }

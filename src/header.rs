@@ -32,7 +32,8 @@ pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
 /// The gateway's routing table has 255 characters for `model/session`.
 pub(crate) const MAX_LENGTH: usize = 128;
 
-/// How a string breaks the rule for values. The public errors say the same with the name of the string.
+/// How a string breaks the rule for values. The public errors say the same with the name of the
+/// string.
 pub(crate) enum Violation {
     Empty,
     TooLong { length: usize },
@@ -86,7 +87,8 @@ pub(crate) fn uuid(id: Uuid) -> HeaderValue {
 
 /// The same value, for which no clone allocates any more.
 fn shared(value: HeaderValue) -> HeaderValue {
-    // The first clone of its bytes moves them behind a reference count: better now than in a request.
+    // The first clone of its bytes moves them behind a reference count: better now than in a
+    // request.
     drop(value.clone());
     value
 }

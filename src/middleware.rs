@@ -12,7 +12,8 @@ use crate::trace::{Source, Trace};
 use http::header::USER_AGENT;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
-/// Gives every request to OpenCode its conversation's session, and leaves every other request alone.
+/// Gives every request to OpenCode its conversation's session, and leaves every other request
+/// alone.
 ///
 /// ```
 /// use reqwest_middleware::ClientBuilder;
@@ -34,34 +35,35 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 ///
 /// 1. a valid `x-opencode-session` header that is already on the request;
 /// 2. a [`Session`], or else a [`SessionId`], in the request's [`Extensions`];
-/// 3. the ambient session: the innermost [`WithSession`](crate::WithSession) scope, or else a [`Session`] or
-///    [`SessionId`] that the application put into its own `task_local_extensions`;
+/// 3. the ambient session: the innermost [`WithSession`](crate::WithSession) scope, or else a
+///    [`Session`] or [`SessionId`] that the application put into its own `task_local_extensions`;
 /// 4. the [`Fallback`].
 ///
 /// A header that is empty, malformed or there twice counts as absent, and is replaced.
 ///
 /// # What else is sent
 ///
-/// With the session go its turn and its parent, where it has them. They are left out when the caller's own
-/// header is kept, because they would belong to another session. The client's name and the project are set
-/// where the caller has not set them, and so is the user agent.
+/// With the session go its turn and its parent, where it has them. They are left out when the
+/// caller's own header is kept, because they would belong to another session. The client's name and
+/// the project are set where the caller has not set them, and so is the user agent.
 ///
 /// # Default headers
 ///
-/// reqwest adds a client's `default_headers`, and its `user_agent`, after every middleware, and only where a
-/// name is vacant. So the plugin does not see them, and whatever it sets wins over them.
+/// reqwest adds a client's `default_headers`, and its `user_agent`, after every middleware, and
+/// only where a name is vacant. So the plugin does not see them, and whatever it sets wins over
+/// them.
 ///
 /// # Redirects
 ///
-/// reqwest follows redirects below every middleware, and carries these headers along to whatever host it is
-/// sent to. [`into_client`](Self::into_client) and [`redirect_policy`](Self::redirect_policy) keep the session
-/// on its targets.
+/// reqwest follows redirects below every middleware, and carries these headers along to whatever
+/// host it is sent to. [`into_client`](Self::into_client) and
+/// [`redirect_policy`](Self::redirect_policy) keep the session on its targets.
 ///
 /// # Tracing
 ///
-/// With the feature `tracing`, each request to a target is an event at debug level: the host, and where the
-/// session came from. The first request that falls back is a warning, once for a plugin and its clones. Neither
-/// a key nor a session's id is ever in an event.
+/// With the feature `tracing`, each request to a target is an event at debug level: the host, and
+/// where the session came from. The first request that falls back is a warning, once for a plugin
+/// and its clones. Neither a key nor a session's id is ever in an event.
 #[derive(Debug, Clone)]
 pub struct OpencodeSessionMiddleware {
     targets: Vec<Target>,
@@ -77,11 +79,11 @@ pub struct OpencodeSessionMiddleware {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// This one. The default, with a session that [`OpencodeSessionMiddleware::builder`] makes: right for a
-    /// client that holds one conversation, such as a command-line agent.
+    /// This one. The default, with a session that [`OpencodeSessionMiddleware::builder`] makes:
+    /// right for a client that holds one conversation, such as a command-line agent.
     Session(Session),
-    /// A new one for each request, the same for all its attempts. No request is refused, and no prompt cache
-    /// is ever warm.
+    /// A new one for each request, the same for all its attempts. No request is refused, and no
+    /// prompt cache is ever warm.
     PerRequest,
     /// None: the request goes out without a session, and OpenCode Go refuses it.
     Omit,
@@ -89,7 +91,8 @@ pub enum Fallback {
     Reject,
 }
 
-/// What becomes of the valid headers that the caller itself set on a request: session, client and project.
+/// What becomes of the valid headers that the caller itself set on a request: session, client and
+/// project.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExistingHeader {
@@ -101,7 +104,8 @@ pub enum ExistingHeader {
 }
 
 impl OpencodeSessionMiddleware {
-    /// A plugin for `https://opencode.ai` and its subdomains, with a session of its own as the fallback.
+    /// A plugin for `https://opencode.ai` and its subdomains, with a session of its own as the
+    /// fallback.
     #[expect(
         clippy::new_without_default,
         reason = "a default that is never the same twice would hide a new id"
@@ -145,15 +149,16 @@ impl OpencodeSessionMiddleware {
         }
     }
 
-    /// Applies the whole rule to the headers of a request: what the plugin does in a client, for any HTTP stack.
+    /// Applies the whole rule to the headers of a request: what the plugin does in a client, for
+    /// any HTTP stack.
     ///
-    /// Use the same `extensions` for each attempt of one request: [`Fallback::PerRequest`] remembers its id
-    /// there. Nothing else is stored.
+    /// Use the same `extensions` for each attempt of one request: [`Fallback::PerRequest`]
+    /// remembers its id there. Nothing else is stored.
     ///
     /// # Errors
     ///
-    /// [`MissingSession`] where nothing gives a session and the fallback is [`Fallback::Reject`]. The headers
-    /// are then as they were.
+    /// [`MissingSession`] where nothing gives a session and the fallback is [`Fallback::Reject`].
+    /// The headers are then as they were.
     ///
     /// ```
     /// use http::{Extensions, HeaderMap, Uri};
@@ -300,7 +305,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 macro_rules! impl_middleware {
     ($reqwest:ident, $reqwest_middleware:ident) => {
         impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
-            // What `#[async_trait]` would write, but for its box: there is nothing to await before `next`.
+            // What `#[async_trait]` would write, but for its box: there is nothing to await before
+            // `next`.
             fn handle<'a, 'b, 'c, 'future>(
                 &'a self,
                 mut request: $reqwest::Request,
@@ -353,10 +359,11 @@ impl OpencodeSessionMiddlewareBuilder {
         self
     }
 
-    /// The `user-agent` of requests that have none: 1 to 128 visible ASCII characters, and spaces between words.
+    /// The `user-agent` of requests that have none: 1 to 128 visible ASCII characters, and spaces
+    /// between words.
     ///
-    /// OpenCode asks for one that names the client itself, such as `my-agent/1.0`. It wins over the user agent of
-    /// a [`reqwest::ClientBuilder`], so set it in one of the two places.
+    /// OpenCode asks for one that names the client itself, such as `my-agent/1.0`. It wins over the
+    /// user agent of a [`reqwest::ClientBuilder`], so set it in one of the two places.
     pub fn user_agent(mut self, user_agent: impl AsRef<str>) -> Self {
         self.middleware.user_agent = self.checked("user_agent", header::words(user_agent.as_ref()));
         self
@@ -390,7 +397,8 @@ impl OpencodeSessionMiddlewareBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] for the first setting that was given a bad value, and where there is no target.
+    /// [`BuildError`] for the first setting that was given a bad value, and where there is no
+    /// target.
     pub fn build(self) -> Result<OpencodeSessionMiddleware, BuildError> {
         match self.error {
             Some(error) => Err(error),

@@ -8,10 +8,11 @@ use crate::middleware::OpencodeSessionMiddleware;
 impl OpencodeSessionMiddleware {
     /// A redirect policy that never carries a session off its targets.
     ///
-    /// It follows what reqwest's default policy follows, at most ten redirects, but for one that leads from a
-    /// target to an address that is none. That one is refused with an error that names both origins.
-    /// Without this policy reqwest sends the session, and the body where the status asks for it, to any host
-    /// that the gateway names: redirects happen below every middleware, and only credentials are taken away.
+    /// It follows what reqwest's default policy follows, at most ten redirects, but for one that
+    /// leads from a target to an address that is none. That one is refused with an error that names
+    /// both origins. Without this policy reqwest sends the session, and the body where the status
+    /// asks for it, to any host that the gateway names: redirects happen below every middleware,
+    /// and only credentials are taken away.
     ///
     /// ```
     /// use reqwest_middleware::ClientBuilder;
@@ -36,8 +37,8 @@ impl OpencodeSessionMiddleware {
 
     /// A client with this plugin and its [redirect policy](Self::redirect_policy) in place.
     ///
-    /// The policy replaces the one that the builder has. To put other middlewares on the chain, too, go on with
-    /// [`reqwest_middleware::ClientBuilder::from_client`].
+    /// The policy replaces the one that the builder has. To put other middlewares on the chain,
+    /// too, go on with [`reqwest_middleware::ClientBuilder::from_client`].
     ///
     /// # Errors
     ///
@@ -59,7 +60,8 @@ impl OpencodeSessionMiddleware {
             .build())
     }
 
-    /// Where `to` is no target, and the last target that redirected towards it is known: the refusal.
+    /// Where `to` is no target, and the last target that redirected towards it is known: the
+    /// refusal.
     fn refuses(&self, previous: &[Url], to: &Url) -> Option<RedirectRefused> {
         if self.is_target(to) {
             return None;

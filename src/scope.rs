@@ -1,8 +1,8 @@
 //! The ambient session: around a future or a stream, whatever runs inside.
 //!
-//! Built on `task-local-extensions`, none of whose hazards shows through: a panic leaves no session on the
-//! thread, the application's own items stay visible, nothing is set outside a scope, and what a future holds is
-//! dropped inside its session.
+//! Built on `task-local-extensions`, none of whose hazards shows through: a panic leaves no session
+//! on the thread, the application's own items stay visible, nothing is set outside a scope, and
+//! what a future holds is dropped inside its session.
 
 use std::mem;
 use std::pin::{Pin, pin};
@@ -17,8 +17,9 @@ use crate::session::{Session, SessionId};
 
 /// Puts a session around a future or a stream.
 ///
-/// Everything that a wrapped future does while it is polled or dropped sees the session: calls through
-/// [`OpencodeSessionMiddleware`](crate::OpencodeSessionMiddleware) bear it, and [`Session::current`] returns it.
+/// Everything that a wrapped future does while it is polled or dropped sees the session: calls
+/// through [`OpencodeSessionMiddleware`](crate::OpencodeSessionMiddleware) bear it, and
+/// [`Session::current`] returns it.
 ///
 /// ```
 /// use reqwest_opencode_session::{Session, WithSession};
@@ -41,8 +42,8 @@ pub trait WithSession: Sized {
 
     /// Runs inside the session that is around the caller now: [`Session::current`].
     ///
-    /// A spawned task is polled outside every scope, and so is what runs inside a `with_extensions` of your own.
-    /// This carries the session over. Where the caller has none, nothing changes.
+    /// A spawned task is polled outside every scope, and so is what runs inside a `with_extensions`
+    /// of your own. This carries the session over. Where the caller has none, nothing changes.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, WithSession};
@@ -130,8 +131,8 @@ fn running<T>(inner: Pin<&mut Option<T>>) -> Pin<&mut T> {
 }
 
 impl Session {
-    /// The session around the caller: the innermost [`WithSession`] scope, or else a `Session` or `SessionId`
-    /// that the application put into its own `task_local_extensions`.
+    /// The session around the caller: the innermost [`WithSession`] scope, or else a `Session` or
+    /// `SessionId` that the application put into its own `task_local_extensions`.
     pub fn current() -> Option<Self> {
         scoped()
             .or_else(local)
@@ -160,8 +161,8 @@ fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 
 /// Where a type map keeps the session of the innermost scope, and nothing between two polls.
 ///
-/// It stays in the map: a scope swaps the session in and out instead of replacing the map, which would hide
-/// the application's own items and allocate on each poll.
+/// It stays in the map: a scope swaps the session in and out instead of replacing the map, which
+/// would hide the application's own items and allocate on each poll.
 #[derive(Clone, Default)]
 struct Slot(Arc<Mutex<Option<Session>>>);
 
@@ -180,7 +181,8 @@ impl Slot {
     }
 }
 
-/// Whether this thread's type map still takes items: in a thread that is ending, `set_local_item` panics.
+/// Whether this thread's type map still takes items: in a thread that is ending, `set_local_item`
+/// panics.
 fn thread_is_alive() -> bool {
     struct Witness;
 

@@ -12,9 +12,9 @@ use crate::header;
 
 /// A conversation's id: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
 ///
-/// The gateway may hand an id on to the provider that it picks, so an id must hold no secret, path, user name
-/// or e-mail address. [`SessionId::new`] makes one that holds nothing at all; [`SessionId::derive`] makes one
-/// of a name that must not be seen.
+/// The gateway may hand an id on to the provider that it picks, so an id must hold no secret, path,
+/// user name or e-mail address. [`SessionId::new`] makes one that holds nothing at all;
+/// [`SessionId::derive`] makes one of a name that must not be seen.
 ///
 /// ```
 /// use reqwest_opencode_session::{InvalidSessionId, SessionId};
@@ -30,8 +30,8 @@ pub struct SessionId(HeaderValue);
 impl SessionId {
     /// A new id, unlike every other: a UUIDv7.
     ///
-    /// Ids made later sort later. The last four characters are random, and they are all that the gateway's hash
-    /// looks at when it spreads conversations over providers.
+    /// Ids made later sort later. The last four characters are random, and they are all that the
+    /// gateway's hash looks at when it spreads conversations over providers.
     #[expect(
         clippy::new_without_default,
         reason = "a default that is never the same twice would hide a new id"
@@ -42,11 +42,12 @@ impl SessionId {
 
     /// The id that belongs to a name: the same on every machine and after every restart.
     ///
-    /// For names that are private, too long or not ASCII. `scope` keeps the ids of different applications
-    /// apart. Where names can be guessed, use a secret as the scope: without it nobody can test a guess.
+    /// For names that are private, too long or not ASCII. `scope` keeps the ids of different
+    /// applications apart. Where names can be guessed, use a secret as the scope: without it nobody
+    /// can test a guess.
     ///
-    /// The id is the UUIDv5 of `name` in the namespace that is the UUIDv5 of `scope` in the nil namespace, so
-    /// other languages can compute it, too.
+    /// The id is the UUIDv5 of `name` in the namespace that is the UUIDv5 of `scope` in the nil
+    /// namespace, so other languages can compute it, too.
     ///
     /// ```
     /// use reqwest_opencode_session::SessionId;
@@ -62,9 +63,9 @@ impl SessionId {
 
     /// The session of an incoming request, for proxies that send it on.
     ///
-    /// Looks at the headers that the gateways take a session from: `x-opencode-session`, then `session_id`,
-    /// `session-id`, `x-session-id` and `x-claude-code-session-id`. The first one that is there exactly once
-    /// and holds a valid id counts.
+    /// Looks at the headers that the gateways take a session from: `x-opencode-session`, then
+    /// `session_id`, `session-id`, `x-session-id` and `x-claude-code-session-id`. The first one
+    /// that is there exactly once and holds a valid id counts.
     ///
     /// ```
     /// use http::{HeaderMap, HeaderValue};
@@ -167,8 +168,8 @@ impl<'de> serde::Deserialize<'de> for SessionId {
 
 /// A conversation, or one turn of it: what its requests say about whom they belong to.
 ///
-/// A session never changes. [`turn`](Self::turn), [`subagent`](Self::subagent) and [`fork`](Self::fork) make
-/// another one from it, and a clone is the same one.
+/// A session never changes. [`turn`](Self::turn), [`subagent`](Self::subagent) and
+/// [`fork`](Self::fork) make another one from it, and a clone is the same one.
 ///
 /// | made by | `x-opencode-session` | `x-opencode-request` | `x-parent-session-id` |
 /// |---|---|---|---|
@@ -229,8 +230,8 @@ impl Session {
 
     /// The same session with a new `x-opencode-request`: one for each prompt of the user.
     ///
-    /// Everything that is done for that prompt belongs to the turn: the conversation's title, retries, the
-    /// calls after a tool's answer.
+    /// Everything that is done for that prompt belongs to the turn: the conversation's title,
+    /// retries, the calls after a tool's answer.
     #[must_use = "a turn is another session; this one is unchanged"]
     pub fn turn(&self) -> Self {
         Self(Arc::new(Parts {

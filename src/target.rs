@@ -16,10 +16,11 @@ use crate::error::InvalidTarget;
 ///
 /// # What it matches
 ///
-/// - Scheme, host and port must all be the target's. `http` is matched only where the target says `http`.
+/// - Scheme, host and port must all be the target's. `http` is matched only where the target says
+///   `http`.
 /// - Hosts compare whole, in whatever case, and one trailing dot is ignored.
-/// - `*.` stands for one or more whole labels: `https://*.example.com` matches `https://a.b.example.com`,
-///   and neither `https://example.com` nor `https://badexample.com`.
+/// - `*.` stands for one or more whole labels: `https://*.example.com` matches
+///   `https://a.b.example.com`, and neither `https://example.com` nor `https://badexample.com`.
 /// - User info, path, query and fragment never matter.
 ///
 /// ```

@@ -30,7 +30,8 @@ impl Trace {
     #[cfg(not(feature = "tracing"))]
     pub fn request<U: RequestUrl + ?Sized>(&self, _: &U, _: Source) {}
 
-    /// One event for a request to a target, and a warning with the first one that nothing gave a session.
+    /// One event for a request to a target, and a warning with the first one that nothing gave a
+    /// session.
     #[cfg(feature = "tracing")]
     pub fn request<U: RequestUrl + ?Sized>(&self, url: &U, source: Source) {
         tracing::debug!(

@@ -78,7 +78,8 @@ impl Answer<'_> {
         format!("{prefix}{}", self.number)
     }
 
-    /// How many tokens the reply has: the gateway's price list says nothing of how they are counted.
+    /// How many tokens the reply has: the gateway's price list says nothing of how they are
+    /// counted.
     fn output_tokens(&self) -> u64 {
         match &self.reply {
             Reply::Text(text) => tokens(text),

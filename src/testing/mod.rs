@@ -1,8 +1,9 @@
 //! A loopback gateway to test a client against.
 //!
-//! [`Gateway`] answers like OpenCode Zen and Go, on a free port of the loopback interface. It refuses what the
-//! real one refuses, picks providers as the real one does, and tells afterwards which request came in
-//! which session. So a test of your own client finds the call path that forgets the session:
+//! [`Gateway`] answers like OpenCode Zen and Go, on a free port of the loopback interface. It
+//! refuses what the real one refuses, picks providers as the real one does, and tells afterwards
+//! which request came in which session. So a test of your own client finds the call path that
+//! forgets the session:
 //!
 //! ```
 //! use reqwest_opencode_session::testing::Gateway;
@@ -41,13 +42,14 @@
 //! # What it is faithful to
 //!
 //! - **Endpoints**: chat completions, responses and messages of Zen and Go, `generateContent` and
-//!   `streamGenerateContent` of Zen, and the list of models. JSON, and streams that come in several pieces.
-//! - **Refusals**: `AuthError` for a key that it does not know, then `MissingSessionID` where OpenCode Go is
-//!   asked without a session.
-//! - **Routing**: the session picks a provider by the gateway's own hash; a provider that answered a
-//!   session before is picked again. Without a session, the key's workspace decides.
-//! - **Usage**: the start of a prompt is cached where the provider has seen it in this conversation before.
-//!   Tokens are counted roughly, one for four bytes.
+//!   `streamGenerateContent` of Zen, and the list of models. JSON, and streams that come in several
+//!   pieces.
+//! - **Refusals**: `AuthError` for a key that it does not know, then `MissingSessionID` where
+//!   OpenCode Go is asked without a session.
+//! - **Routing**: the session picks a provider by the gateway's own hash; a provider that answered
+//!   a session before is picked again. Without a session, the key's workspace decides.
+//! - **Usage**: the start of a prompt is cached where the provider has seen it in this conversation
+//!   before. Tokens are counted roughly, one for four bytes.
 //!
 //! It takes any model, says nothing of substance, and knows nothing of prices and rate limits.
 

@@ -16,7 +16,8 @@ pub struct SeenRequest {
     pub method: Method,
     /// The path, without the query.
     pub path: String,
-    /// All headers; those that bear a key are marked as sensitive, so that `Debug` does not print it.
+    /// All headers; those that bear a key are marked as sensitive, so that `Debug` does not print
+    /// it.
     pub headers: HeaderMap,
     /// The session, from `x-opencode-session` or another name that the gateway accepts.
     pub session: Option<String>,

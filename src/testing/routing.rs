@@ -2,8 +2,8 @@
 
 /// One of the providers that serve a model.
 ///
-/// The gateway keeps those of the lowest priority, repeats each by its weight, and lets the session's hash
-/// index into that list.
+/// The gateway keeps those of the lowest priority, repeats each by its weight, and lets the
+/// session's hash index into that list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Provider {
     pub(super) name: String,

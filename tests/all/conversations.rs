@@ -115,8 +115,8 @@ async fn an_agent_with_a_session_alone_sends_what_pi_sends() {
     }
 }
 
-/// Checks requests against the captured ones of a client, one by one and in the same order: the same
-/// headers, and between any two values of them the same relation, equal or not.
+/// Checks requests against the captured ones of a client, one by one and in the same order: the
+/// same headers, and between any two values of them the same relation, equal or not.
 fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
     let captures: Vec<Value> = include_str!("../fixtures/captures.jsonl")
         .lines()

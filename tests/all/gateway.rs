@@ -1,4 +1,5 @@
-//! The loopback gateway: what it answers, refuses and remembers, seen by a client without any plugin.
+//! The loopback gateway: what it answers, refuses and remembers, seen by a client without any
+//! plugin.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -19,7 +19,8 @@ use crate::support::{CHAT, Elsewhere, PROMPT, plain_client};
 #[path = "../../examples/proxy.rs"]
 mod example;
 
-/// Starts the proxy for the tenants `ada` and `ben`, whose names are their keys, and returns its URL.
+/// Starts the proxy for the tenants `ada` and `ben`, whose names are their keys, and returns its
+/// URL.
 async fn start(upstream: String) -> String {
     let tenants = ["ada", "ben"].map(|name| (name.to_owned(), name.to_owned()));
     let proxy = router(Settings {

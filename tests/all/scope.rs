@@ -17,7 +17,8 @@ use tokio::task::{JoinSet, LocalSet, yield_now};
 
 use crate::support::{chat, client_with, middleware_for};
 
-/// A runtime of each kind. The one with threads has one worker, so that a probe meets what was left on it.
+/// A runtime of each kind. The one with threads has one worker, so that a probe meets what was left
+/// on it.
 fn runtimes() -> [Runtime; 2] {
     let one_worker = Builder::new_multi_thread()
         .worker_threads(1)
@@ -63,8 +64,8 @@ impl Way {
     }
 }
 
-/// Checks that a scenario goes well by this crate, and that it does not by what this crate is built on:
-/// otherwise it would prove nothing.
+/// Checks that a scenario goes well by this crate, and that it does not by what this crate is built
+/// on: otherwise it would prove nothing.
 fn sealed<F: Future<Output = bool> + Send + 'static>(scenario: impl Fn(Way) -> F) {
     for (way, expected) in [(Way::WithSession, true), (Way::WithExtensions, false)] {
         for runtime in runtimes() {
@@ -731,7 +732,8 @@ mod model {
                             true => run(steps, stack.clone()).with_current_session().boxed(),
                             false => run(steps, stack.empty()),
                         };
-                        // Its own hazard: it leaves its items on the thread when it is dropped by a panic.
+                        // Its own hazard: it leaves its items on the thread when it is dropped by a
+                        // panic.
                         let inside = AssertUnwindSafe(inside).catch_unwind();
                         let _ = with_extensions(Extensions::new(), inside).await;
                     }

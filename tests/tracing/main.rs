@@ -1,6 +1,7 @@
 //! What the feature `tracing` tells, and what it keeps to itself.
 //!
-//! A program of its own: `tracing` remembers for the whole process whether anyone listens to an event.
+//! A program of its own: `tracing` remembers for the whole process whether anyone listens to an
+//! event.
 
 #[path = "../all/stack.rs"]
 #[allow(dead_code, reason = "redirects are tested elsewhere")]
