@@ -61,6 +61,7 @@ mod state;
 
 use std::io;
 use std::iter::repeat_n;
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 
 pub use self::answer::Reply;
@@ -151,9 +152,14 @@ impl Gateway {
         self.server.state().seen.clone()
     }
 
+    /// The same, and forgets them. None that comes meanwhile is lost.
+    pub fn take_requests(&self) -> Vec<SeenRequest> {
+        mem::take(&mut self.server.state().seen)
+    }
+
     /// Forgets the requests that it has seen. Providers keep their caches.
     pub fn forget_requests(&self) {
-        self.server.state().seen.clear();
+        self.take_requests();
     }
 
     /// Asserts that there were requests and that all were in this session, whatever the turn.

@@ -1,6 +1,7 @@
 //! What the gateway saw.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -12,6 +13,8 @@ use crate::header;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SeenRequest {
+    /// When it had come in.
+    pub at: SystemTime,
     /// The method.
     pub method: Method,
     /// The path, without the query.
@@ -50,6 +53,7 @@ impl SeenRequest {
             }
         }
         Self {
+            at: SystemTime::now(),
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
             session: header::SESSION_NAMES

@@ -73,6 +73,8 @@ pub(super) struct State {
     pub faults: VecDeque<Fault>,
     pub replies: VecDeque<Reply>,
     pub seen: Vec<SeenRequest>,
+    /// How many answers it has given, so that each one gets another id.
+    answered: usize,
     /// The provider that answered a model and sticky id before.
     routes: HashMap<(String, String), String>,
     /// The last prompt that a provider saw of a model and sticky id, part by part.
@@ -165,7 +167,8 @@ impl State {
                 "The loopback gateway answers for {model} by {provider}."
             ))
         });
-        let number = self.seen.len();
+        let number = self.answered;
+        self.answered += 1;
         let answer = Answer {
             format,
             number,
