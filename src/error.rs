@@ -1,6 +1,5 @@
 //! What can go wrong. Every error says which rule was broken, where, and what to do.
 
-use reqwest::Url;
 use thiserror::Error;
 
 use crate::header::{MAX_LENGTH, Violation};
@@ -227,7 +226,9 @@ pub struct RedirectRefused {
 }
 
 impl RedirectRefused {
-    pub(crate) fn new(from: &Url, to: &Url) -> Self {
+    // In the browser, redirects are none of ours.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn new(from: &reqwest::Url, to: &reqwest::Url) -> Self {
         let [from, to] = [from, to].map(|url| url.origin().ascii_serialization());
         Self { from, to }
     }
