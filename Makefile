@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
-.PHONY: all check test doc quickstart compat browser bench instructions features msrv \
-	minimal-versions coverage wasm fuzz deny package
+.PHONY: all check test doc quickstart compat page wasm instructions bench msrv minimal-versions \
+	features coverage fuzz deny package
 
 all:
 	.ci/run
@@ -20,6 +20,26 @@ doc:
 
 quickstart:
 	cargo run --example quickstart --features testing
+
+# The SDKs. Needs OpenSSL's headers (Debian: libssl-dev).
+compat:
+	cargo test --manifest-path compat/Cargo.toml
+
+# The page of `examples/gateway.rs` in Chromium. On Debian it installs that.
+page:
+	compat/page.sh
+
+# WebAssembly in the browser. On Debian it installs a compiler and the standard library's source.
+wasm:
+	compat/wasm.sh
+
+# What a request costs, against its bars. On Debian it installs valgrind.
+instructions:
+	cargo run --release --manifest-path benches/instructions/Cargo.toml
+
+# Wall time, allocations, and a whole call. Needs a quiet machine.
+bench:
+	cargo bench --features testing
 
 # The minimum Rust version, with the newest dependencies that it allows. Needs that toolchain:
 # RUST_1_85 says how to call its cargo.
@@ -42,6 +62,12 @@ features:
 coverage:
 	cargo tarpaulin --all-features --engine llvm --fail-under 95 \
 		--include-files 'src/*' --out stdout
+
+# Ten minutes for each target. Needs a nightly toolchain and cargo-fuzz.
+fuzz:
+	cd fuzz && for target in targets session_ids from_headers; do \
+		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
+	done
 
 # Licences, advisories, sources. Needs cargo-deny.
 deny:
