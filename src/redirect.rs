@@ -10,9 +10,12 @@ impl OpencodeSessionMiddleware {
     ///
     /// It follows what reqwest's default policy follows, at most ten redirects, but for one that
     /// leads from a target to an address that is none. That one is refused with an error that names
-    /// both origins. Without this policy reqwest sends the session, and the body where the status
-    /// asks for it, to any host that the gateway names: redirects happen below every middleware,
-    /// and only credentials are taken away.
+    /// both origins: `is_redirect` is true of it, and its source is a [`RedirectRefused`]. (A
+    /// reqwest-retry that stands outside wraps errors; there, look further down the sources.)
+    ///
+    /// Without this policy reqwest sends the session, and the body where the status asks for it, to
+    /// any host that the gateway names: redirects happen below every middleware, and only
+    /// credentials are taken away.
     ///
     /// ```
     /// use reqwest_middleware::ClientBuilder;

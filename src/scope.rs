@@ -71,6 +71,18 @@ impl<T> WithSession for T {}
 
 pin_project! {
     /// A future or a stream inside a session. Made by [`WithSession`].
+    ///
+    /// It adds a pointer or two to the size of what it wraps, and no allocation to a poll. Like an
+    /// `async` block, it panics when it is polled as a future after it was ready.
+    ///
+    /// It does nothing by itself, and the compiler says so:
+    ///
+    /// ```compile_fail
+    /// #![deny(unused_must_use)]
+    /// use reqwest_opencode_session::{Session, WithSession};
+    ///
+    /// async {}.with_session(Session::new());
+    /// ```
     #[derive(Debug)]
     #[must_use = "futures and streams do nothing unless polled"]
     pub struct InSession<T> {

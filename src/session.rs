@@ -24,7 +24,7 @@ use crate::header;
 /// assert_eq!("".parse::<SessionId>(), Err(InvalidSessionId::Empty));
 /// # Ok::<(), InvalidSessionId>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(HeaderValue);
 
 impl SessionId {

@@ -209,6 +209,12 @@ fn without_trailing_dot(host: &str) -> &str {
 /// A URL of a request: [`reqwest::Url`], which is `url::Url`, or [`http::Uri`].
 ///
 /// This trait is sealed: it is implemented here and nowhere else.
+///
+/// ```compile_fail
+/// struct Address;
+///
+/// impl reqwest_opencode_session::RequestUrl for Address {}
+/// ```
 pub trait RequestUrl: sealed::Parts {}
 
 impl<U: sealed::Parts + ?Sized> RequestUrl for U {}

@@ -16,7 +16,7 @@ fn a_new_id_is_a_hyphenated_uuid_of_version_7() {
 
 #[test]
 fn new_ids_sort_in_the_order_in_which_they_were_made() {
-    let ids: Vec<String> = (0..1000).map(|_| SessionId::new().to_string()).collect();
+    let ids: Vec<_> = (0..1000).map(|_| SessionId::new()).collect();
     assert!(ids.is_sorted());
 }
 
