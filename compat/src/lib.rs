@@ -1,1 +1,13 @@
+//! The recipes whose code needs other crates, so that it is tested.
 
+#[doc = include_str!("../../src/docs/recipes/async_openai.md")]
+pub mod async_openai {}
+
+#[doc = include_str!("../../src/docs/recipes/chain.md")]
+pub mod chain {}
+
+#[doc = include_str!("../../src/docs/recipes/genai.md")]
+pub mod genai {}
+
+#[doc = include_str!("../../src/docs/recipes/rig.md")]
+pub mod rig {}
