@@ -1,8 +1,9 @@
 #!/bin/sh
 # Checks the library for WebAssembly in the browser, wasm32-unknown-unknown, without a warning.
 #
-# The target's standard library is built from source, so no toolchain has to be downloaded: it takes
-# Debian's packages rustc-web, cargo-web and rust-web-src, which are installed first where they are missing.
+# The target's standard library is built from source, so no toolchain has to be downloaded. That
+# takes Debian's packages rustc-web, cargo-web and rust-web-src, which are installed first where
+# they are missing.
 set -e
 cd "$(dirname "$0")/.."
 if ! [ -d /usr/share/doc/rust-web-src ]; then

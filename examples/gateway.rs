@@ -1,12 +1,12 @@
 //! Which of my calls miss the session?
 //!
-//! `cargo run --example gateway --features testing` starts a gateway on loopback that answers like OpenCode.
-//! Point your client at it, whatever its language: the calls appear in the terminal, and on a page in the
-//! browser, as they come. Those without a session stand out, and so do those whose session is suddenly
-//! another one.
+//! `cargo run --example gateway --features testing` starts a gateway on loopback that answers like
+//! OpenCode. Point your client at it, whatever its language: the calls appear in the terminal, and
+//! on a page in the browser, as they come. Those without a session stand out, and so do those whose
+//! session is suddenly another one.
 //!
-//! Options, each with a value: `--gateway 127.0.0.1:4141`, `--page 127.0.0.1:4142`, and `--key KEY` for a
-//! key that it takes besides its own.
+//! Options, each with a value: `--gateway 127.0.0.1:4141`, `--page 127.0.0.1:4142`, and `--key KEY`
+//! for a key that it takes besides its own.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -79,7 +79,7 @@ pub async fn watch(gateway: Gateway, page: TcpListener) -> std::io::Result<Infal
     }
 }
 
-/// What a page gets: where the gateway is, then every call, those that were before and those to come.
+/// What a page gets: where the gateway is, then all calls so far, then each one as it comes.
 fn events(
     start: Value,
     calls: watch::Receiver<Vec<Value>>,

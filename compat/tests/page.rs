@@ -27,7 +27,7 @@ struct Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Without this it would outlive its driver. On a thread, because the test's own runtime waits.
+        // Or it would outlive its driver. On a thread, because the test's own runtime waits here.
         let session = self.session.clone();
         let end = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();

@@ -59,7 +59,7 @@ async fn reqwest_eventsource_keeps_the_session_of_its_headers_when_it_reconnects
     gateway.assert_every_request_in(&session);
 }
 
-/// What is lost: a plain request passes no plugin, so nothing but its own headers gives it a session.
+/// What is lost: a plain request passes no plugin, so only its own headers give it a session.
 #[tokio::test]
 async fn reqwest_eventsource_knows_no_ambient_session() {
     let gateway = Gateway::start().unwrap();
