@@ -1,6 +1,6 @@
 // Where the README's links lead from the documentation: of two definitions the first one counts.
-//! [Where the session comes from]: docs::sessions
 //! [Recipes]: docs::recipes
+//! [Where the session comes from]: docs::sessions
 //! [proxy]: /crate/reqwest-opencode-session/latest/source/examples/proxy.rs
 //! [blocking]: /crate/reqwest-opencode-session/latest/source/examples/blocking.rs
 //! [plain]: /crate/reqwest-opencode-session/latest/source/examples/plain_client.rs

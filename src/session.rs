@@ -132,6 +132,12 @@ impl From<Uuid> for SessionId {
     }
 }
 
+impl From<SessionId> for HeaderValue {
+    fn from(id: SessionId) -> Self {
+        id.0
+    }
+}
+
 impl AsRef<str> for SessionId {
     fn as_ref(&self) -> &str {
         self.as_str()

@@ -104,7 +104,9 @@ fn the_errors_say_what_to_do() {
 #[test]
 fn a_header_value_is_held_to_the_same_rule() {
     let value = HeaderValue::from_static("abc");
-    assert_eq!(SessionId::try_from(value).unwrap().as_str(), "abc");
+    let id = SessionId::try_from(value.clone()).unwrap();
+    assert_eq!(id.as_str(), "abc");
+    assert_eq!(HeaderValue::from(id), value);
     for bytes in [
         &b""[..],
         b"a b",
