@@ -90,7 +90,8 @@ pub enum InvalidTarget {
     },
     /// Its host has a `*` elsewhere than as the whole first label before a name.
     #[error(
-        "the target's `*` must be the whole first label before a name, as in `https://*.example.com`"
+        "the target's `*` must be the whole first label before a name, \
+         as in `https://*.example.com`"
     )]
     BadWildcard,
     /// Its port is no number from 1 to 65535.
@@ -101,7 +102,8 @@ pub enum InvalidTarget {
     },
     /// It has a path, a query or a fragment.
     #[error(
-        "the target goes on after host and port, from character {} on; leave out path, query and fragment",
+        "the target goes on after host and port, from character {} on; \
+         leave out path, query and fragment",
         position + 1
     )]
     NotAnOrigin {
@@ -217,8 +219,8 @@ impl MissingSession {
 /// It is the source of a [`reqwest::Error`] for which `is_redirect` is true.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[error(
-    "the redirect from {from} to {to} was refused: {to} is no target, so the session must not go there; \
-     if it should, add it as a `Target`"
+    "the redirect from {from} to {to} was refused: {to} is no target, so the session must not \
+     go there; if it should, add it as a `Target`"
 )]
 pub struct RedirectRefused {
     from: String,

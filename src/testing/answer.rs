@@ -323,7 +323,8 @@ impl Answer<'_> {
         match &self.reply {
             Reply::Text(text) => json!({"type": "text", "text": text}),
             Reply::ToolCall { name, arguments } => {
-                json!({"type": "tool_use", "id": self.id("call_"), "name": name, "input": arguments})
+                let id = self.id("call_");
+                json!({"type": "tool_use", "id": id, "name": name, "input": arguments})
             }
         }
     }

@@ -115,8 +115,8 @@ impl Gateway {
         format!("http://{}{path}", self.address())
     }
 
-    /// The gateway as a target, for
-    /// [`OpencodeSessionMiddlewareBuilder::target`](crate::OpencodeSessionMiddlewareBuilder::target).
+    /// The gateway as a target, for the [builder](crate::OpencodeSessionMiddlewareBuilder::target) of
+    /// a plugin.
     pub fn target(&self) -> Target {
         self.url("")
             .parse()

@@ -766,7 +766,10 @@ mod model {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(300)
+        })]
 
         #[test]
         fn random_programs_see_the_session_that_a_plain_stack_says(steps in program()) {
