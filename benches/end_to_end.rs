@@ -25,18 +25,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut calls = [vec![], vec![]];
     for round in 0..=ROUNDS {
-        // Each goes first as often as the other, and the first round only warms up.
-        for side in [round % 2, (round + 1) % 2] {
-            let taken = match side {
-                0 => measure(&without, &gateway, Some(&session)).await?,
-                _ => {
-                    measure(&with, &gateway, None)
-                        .with_session(session.clone())
-                        .await?
+        for call in 0..CALLS {
+            // Each goes first as often as the other.
+            for side in [call % 2, (call + 1) % 2] {
+                let taken = match side {
+                    0 => measure(&without, &gateway, Some(&session)).await?,
+                    _ => {
+                        measure(&with, &gateway, None)
+                            .with_session(session.clone())
+                            .await?
+                    }
+                };
+                // The first round only warms up.
+                if round > 0 {
+                    calls[side].push(taken);
                 }
-            };
-            if round > 0 {
-                calls[side].extend(taken);
             }
         }
         gateway.assert_every_request_in(&session);
@@ -61,27 +64,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// How long each of some calls takes.
+/// How long a call takes.
 async fn measure(
     client: &ClientWithMiddleware,
     gateway: &Gateway,
     by_hand: Option<&Session>,
-) -> reqwest_middleware::Result<Vec<Duration>> {
-    let mut taken = Vec::with_capacity(CALLS);
-    for _ in 0..CALLS {
-        let start = Instant::now();
-        let mut request = client.post(gateway.url("/zen/go/v1/chat/completions"));
-        if let Some(session) = by_hand {
-            request = request.header(header::SESSION, session.id().as_str());
-        }
-        request
-            .bearer_auth(Gateway::KEY)
-            .body(PROMPT)
-            .send()
-            .await?
-            .bytes()
-            .await?;
-        taken.push(start.elapsed());
+) -> reqwest_middleware::Result<Duration> {
+    let start = Instant::now();
+    let mut request = client.post(gateway.url("/zen/go/v1/chat/completions"));
+    if let Some(session) = by_hand {
+        request = request.header(header::SESSION, session.id().as_str());
     }
-    Ok(taken)
+    request
+        .bearer_auth(Gateway::KEY)
+        .body(PROMPT)
+        .send()
+        .await?
+        .bytes()
+        .await?;
+    Ok(start.elapsed())
 }
