@@ -85,3 +85,14 @@ fn an_id_can_be_made_of_a_uuid() {
         "  01234567-89ab-cdef-0123-456789abcdef|"
     );
 }
+
+#[test]
+fn a_session_prints_what_it_sends() {
+    let id: SessionId = "abc".parse().unwrap();
+    assert_eq!(AsRef::<str>::as_ref(&id), "abc");
+    let session = Session::from(id);
+    assert_eq!(
+        format!("{session:?}"),
+        r#"Session { id: SessionId("abc"), parent: None, request_id: None }"#
+    );
+}

@@ -492,6 +492,10 @@ async fn a_connection_can_be_closed_before_the_answer() {
     let error = request.body(PROMPT).send().await.unwrap_err();
     assert!(error.is_request(), "{error:?}");
     assert_eq!(gateway.requests()[0].status, None);
+    assert_eq!(
+        gateway.requests()[0].to_string(),
+        "POST /zen/go/v1/chat/completions in session s, not answered"
+    );
 }
 
 #[tokio::test]
