@@ -7,12 +7,13 @@ use axum::body::Body;
 use futures::future::join_all;
 use http::header::LOCATION;
 use http::{Extensions, Response, StatusCode};
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
 use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
 use reqwest_opencode_session::{
     Fallback, OpencodeSessionMiddleware, RedirectRefused, Session, WithSession,
 };
 
+use crate::stack::reqwest_middleware::{self, ClientBuilder, ClientWithMiddleware};
+use crate::stack::{into_client, reqwest};
 use crate::support::{CHAT, Elsewhere, PROMPT, chat, middleware_for, plain_client, retries};
 
 const RETRIES: u32 = 2;
@@ -226,9 +227,7 @@ async fn a_refused_redirect_is_not_tried_again() {
         .target(url.parse().unwrap())
         .build()
         .unwrap();
-    let client = middleware
-        .into_client(reqwest::Client::builder().no_proxy())
-        .unwrap();
+    let client = into_client(middleware, reqwest::Client::builder().no_proxy()).unwrap();
     let client = ClientBuilder::from_client(client)
         .with(retries(RETRIES))
         .build();

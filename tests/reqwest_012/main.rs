@@ -5,6 +5,8 @@ mod stack;
 mod both;
 #[path = "../all/conversations.rs"]
 mod conversations;
+#[path = "../all/faults.rs"]
+mod faults;
 #[path = "../all/precedence.rs"]
 mod precedence;
 #[path = "../all/stacks.rs"]
