@@ -3,7 +3,8 @@
 set -e
 cd "$(dirname "$0")"
 if ! command -v chromedriver >/dev/null; then
-    apt-get update
-    apt-get install --yes chromium chromium-driver
+    sudo=$(command -v sudo || true)
+    $sudo apt-get update
+    $sudo apt-get install --yes chromium chromium-driver
 fi
 exec cargo test --test page -- --ignored

@@ -6,8 +6,9 @@
 set -e
 cd "$(dirname "$0")/.."
 if ! /usr/bin/rustc --version | grep -q ' 1\.85\.' || ! [ -d /usr/share/doc/rust-web-src ]; then
-    apt-get update
-    apt-get install --yes --allow-downgrades \
+    sudo=$(command -v sudo || true)
+    $sudo apt-get update
+    $sudo apt-get install --yes --allow-downgrades \
         rustc-web=1.85\* cargo-web=1.85\* libstd-rust-web-dev=1.85\* rust-web-src=1.85\*
 fi
 # By their paths, because a rustup may come first in PATH.
