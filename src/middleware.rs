@@ -3,14 +3,15 @@
 use std::future::ready;
 use std::pin::Pin;
 
+use http::header::USER_AGENT;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+
 use crate::error::{BuildError, MissingSession};
 use crate::header::{self, CLIENT, PROJECT, SESSION, Violation};
 use crate::scope;
 use crate::session::{Session, SessionId};
 use crate::target::{RequestUrl, Target};
 use crate::trace::{Source, Trace};
-use http::header::USER_AGENT;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 
 /// Gives every request to OpenCode its conversation's session, and leaves every other request
 /// alone.

@@ -8,7 +8,7 @@ use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, SessionId, Wi
 use serde_json::Value;
 
 use crate::stack::reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
-use crate::support::{chat, middleware_for, plain_client, retries};
+use crate::support::{chat, is_opencode_header, middleware_for, plain_client, retries};
 
 /// How a call gets its session.
 #[derive(Debug, Clone, Copy)]
@@ -166,9 +166,7 @@ fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
 }
 
 fn opencode_names(headers: &HeaderMap) -> BTreeSet<&str> {
-    let ours = |name: &&str| {
-        name.starts_with("x-opencode-") || ["user-agent", "x-parent-session-id"].contains(name)
-    };
+    let ours = |name: &&str| is_opencode_header(name) || *name == "user-agent";
     headers
         .keys()
         .map(http::HeaderName::as_str)

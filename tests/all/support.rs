@@ -52,6 +52,11 @@ pub fn chat(client: &ClientWithMiddleware, gateway: &Gateway) -> RequestBuilder 
         .body(PROMPT)
 }
 
+/// Whether a header names a session, a turn, a parent, a client or a project.
+pub fn is_opencode_header(name: &str) -> bool {
+    name.starts_with("x-opencode-") || name == "x-parent-session-id"
+}
+
 /// A server on loopback that is no gateway. It answers by a function and keeps what it saw.
 pub struct Elsewhere {
     pub address: SocketAddr,
@@ -112,7 +117,7 @@ impl Drop for Elsewhere {
 impl Seen {
     /// The headers that name a session, a turn, a parent, a client or a project.
     pub fn opencode_headers(&self) -> Vec<&str> {
-        let ours = |name: &&str| name.starts_with("x-opencode-") || *name == "x-parent-session-id";
+        let ours = |name: &&str| is_opencode_header(name);
         self.headers
             .keys()
             .map(http::HeaderName::as_str)
