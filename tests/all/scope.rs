@@ -618,6 +618,8 @@ fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
 // Random trees against a plain stack
 
 mod model {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -667,34 +669,82 @@ mod model {
         prop::collection::vec(step, 0..6)
     }
 
-    /// The sessions around a place in the program, and what went wrong there.
+    /// What is around a place in the program, the innermost last.
+    #[derive(Clone)]
+    enum Frame {
+        Session(Session),
+        /// An application's own `with_extensions`. It hides what is around it while it is polled; when
+        /// it is dropped, it is no longer in place: that is its own hazard.
+        Extensions(Arc<AtomicBool>),
+    }
+
+    /// All that is around a place in the program, and what went wrong there.
     #[derive(Clone)]
     struct Stack {
-        sessions: Vec<Session>,
+        frames: Vec<Frame>,
         failures: Arc<Mutex<Vec<String>>>,
     }
 
     impl Stack {
-        fn with(&self, session: &Session) -> Self {
+        fn with(&self, frame: Frame) -> Self {
             let mut stack = self.clone();
-            stack.sessions.push(session.clone());
+            stack.frames.push(frame);
             stack
         }
 
+        fn carried(&self, session: Option<Session>) -> Self {
+            session.map_or_else(
+                || self.clone(),
+                |session| self.with(Frame::Session(session)),
+            )
+        }
+
+        /// In a task of its own.
         fn empty(&self) -> Self {
             Self {
-                sessions: vec![],
+                frames: vec![],
                 ..self.clone()
             }
         }
 
+        fn session(&self) -> Option<Session> {
+            for frame in self.frames.iter().rev() {
+                match frame {
+                    Frame::Session(session) => return Some(session.clone()),
+                    Frame::Extensions(in_place) if in_place.load(Ordering::Relaxed) => return None,
+                    Frame::Extensions(_) => {}
+                }
+            }
+            None
+        }
+
         fn check(&self, place: &str) {
-            let (expected, seen) = (self.sessions.last(), Session::current());
-            if seen.as_ref() != expected {
+            let (expected, seen) = (self.session(), Session::current());
+            if seen != expected {
                 let failure = format!("{place}: saw {seen:?}, expected {expected:?}");
                 self.failures.lock().unwrap().push(failure);
             }
         }
+    }
+
+    /// Runs a future inside `with_extensions`, and tells while that is in place.
+    async fn in_extensions(in_place: Arc<AtomicBool>, inside: BoxFuture<'static, ()>) {
+        struct UntilDropped<'a>(&'a AtomicBool);
+
+        impl Drop for UntilDropped<'_> {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Relaxed);
+            }
+        }
+
+        // Its other hazard: it leaves its items on the thread when a panic goes through it.
+        let mut inside = AssertUnwindSafe(inside).catch_unwind();
+        let polled = poll_fn(|context| {
+            in_place.store(true, Ordering::Relaxed);
+            let _in_place = UntilDropped(&in_place);
+            inside.poll_unpin(context)
+        });
+        let _ = with_extensions(Extensions::new(), polled).await;
     }
 
     /// Checks the session wherever a program is dropped.
@@ -717,25 +767,30 @@ mod model {
                     Step::Panic => panic_quietly(),
                     Step::Scope(steps) => {
                         let session = Session::new();
-                        run(steps, stack.with(&session)).with_session(session).await;
+                        let inside = stack.with(Frame::Session(session.clone()));
+                        run(steps, inside).with_session(session).await;
                     }
                     Step::Spawn { carried, steps } => {
-                        let _ = match carried {
+                        let task = match carried {
                             true => {
-                                tokio::spawn(run(steps, stack.clone()).with_current_session()).await
+                                let inside = stack.empty().carried(stack.session());
+                                tokio::spawn(run(steps, inside).with_current_session())
                             }
-                            false => tokio::spawn(run(steps, stack.empty())).await,
+                            false => tokio::spawn(run(steps, stack.empty())),
                         };
+                        let _ = task.await;
                     }
                     Step::Extensions { carried, steps } => {
+                        let in_place = Arc::<AtomicBool>::default();
+                        let around = stack.with(Frame::Extensions(Arc::clone(&in_place)));
                         let inside = match carried {
-                            true => run(steps, stack.clone()).with_current_session().boxed(),
-                            false => run(steps, stack.empty()),
+                            true => {
+                                let inside = around.carried(stack.session());
+                                run(steps, inside).with_current_session().boxed()
+                            }
+                            false => run(steps, around),
                         };
-                        // Its own hazard: it leaves its items on the thread when it is dropped by a
-                        // panic.
-                        let inside = AssertUnwindSafe(inside).catch_unwind();
-                        let _ = with_extensions(Extensions::new(), inside).await;
+                        in_extensions(in_place, inside).await;
                     }
                     Step::Join(one, two) => {
                         futures::join!(run(one, stack.clone()), run(two, stack.clone()));
@@ -775,7 +830,7 @@ mod model {
         fn random_programs_see_the_session_that_a_plain_stack_says(steps in program()) {
             let many_workers = Builder::new_multi_thread().worker_threads(2).build().unwrap();
             for runtime in runtimes().into_iter().chain([many_workers]) {
-                let stack = Stack { sessions: vec![], failures: Arc::default() };
+                let stack = Stack { frames: vec![], failures: Arc::default() };
                 let failures = Arc::clone(&stack.failures);
                 let task = run(steps.clone(), stack.clone());
                 runtime.block_on(async {
