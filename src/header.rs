@@ -1,13 +1,14 @@
 //! The headers that the gateways read, and the rule for the values that this crate sends.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use thiserror::Error;
 use uuid::Uuid;
 
 /// `x-opencode-session`: one stable id per conversation; the gateway routes by it.
 pub const SESSION: HeaderName = HeaderName::from_static("x-opencode-session");
 
-/// `x-opencode-request`: one id per user turn, the same for every call made on behalf of that turn.
-pub const REQUEST: HeaderName = HeaderName::from_static("x-opencode-request");
+/// `x-opencode-request`: one id per turn of the user, the same for every call made on its behalf.
+pub const TURN: HeaderName = HeaderName::from_static("x-opencode-request");
 
 /// `x-opencode-client`: the client's name, for the gateway's statistics.
 pub const CLIENT: HeaderName = HeaderName::from_static("x-opencode-client");
@@ -18,35 +19,67 @@ pub const PROJECT: HeaderName = HeaderName::from_static("x-opencode-project");
 /// `x-parent-session-id`: in a subagent's calls, the session that started it.
 pub const PARENT_SESSION: HeaderName = HeaderName::from_static("x-parent-session-id");
 
-/// Every header that the gateway takes a session from, the first one first.
-pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
+/// Another name of [`TURN`]: where both are on a request, the gateway reads this one.
+pub(crate) const OTHER_TURN: HeaderName = HeaderName::from_static("x-opencode-request-id");
+
+/// The headers that an incoming request may carry its session in, the first one first: those that
+/// the gateways of OpenCode take, then the one that OpenCode's client sends to other providers.
+pub(crate) const SESSION_NAMES: [HeaderName; 6] = [
     SESSION,
     HeaderName::from_static("session_id"),
     HeaderName::from_static("session-id"),
     HeaderName::from_static("x-session-id"),
     HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("x-session-affinity"),
 ];
 
 /// The longest value, in characters, that this crate sends in a header of its own.
 ///
 /// The gateway's routing table has 255 characters for `model/session`.
-pub(crate) const MAX_LENGTH: usize = 128;
+const MAX_LENGTH: usize = 128;
 
-/// How a string breaks the rule for values. The public errors say the same with the name of the
-/// string.
-pub(crate) enum Violation {
+/// A string that this crate does not send as a header's value: an id, a client's name, a project
+/// or a user agent.
+///
+/// Such a value has 1 to 128 visible ASCII characters (0x21 to 0x7E). In a user agent, spaces may
+/// separate words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum InvalidValue {
+    /// It has no characters.
+    #[error("the value is empty; it must have 1 to {MAX_LENGTH} visible ASCII characters")]
     Empty,
-    TooLong { length: usize },
-    IllegalCharacter { position: usize, character: char },
+    /// It has more than 128 characters.
+    #[error(
+        "the value has {length} characters, and at most {MAX_LENGTH} are allowed; \
+         for an id, `SessionId::derive` derives a short one from any text"
+    )]
+    #[non_exhaustive]
+    TooLong {
+        /// How many characters it has.
+        length: usize,
+    },
+    /// It holds a character that is not visible ASCII (0x21 to 0x7E).
+    #[error(
+        "character {} of the value is {character:?}, and only visible ASCII is allowed; \
+         for an id, `SessionId::derive` derives a valid one from any text", position + 1
+    )]
+    #[non_exhaustive]
+    IllegalCharacter {
+        /// How many characters stand before it.
+        position: usize,
+        /// The character.
+        character: char,
+    },
 }
 
 /// A value of 1 to [`MAX_LENGTH`] visible ASCII characters (0x21 to 0x7E).
-pub(crate) fn token(value: &str) -> Result<HeaderValue, Violation> {
+pub(crate) fn token(value: &str) -> Result<HeaderValue, InvalidValue> {
     checked(value, |_, character| character.is_ascii_graphic())
 }
 
 /// As [`token`], with spaces allowed between the words.
-pub(crate) fn words(value: &str) -> Result<HeaderValue, Violation> {
+pub(crate) fn words(value: &str) -> Result<HeaderValue, InvalidValue> {
     let inner =
         value.len() - value.trim_start_matches(' ').len()..value.trim_end_matches(' ').len();
     checked(value, |at, character| {
@@ -54,22 +87,22 @@ pub(crate) fn words(value: &str) -> Result<HeaderValue, Violation> {
     })
 }
 
-fn checked(value: &str, legal: impl Fn(usize, char) -> bool) -> Result<HeaderValue, Violation> {
+fn checked(value: &str, legal: impl Fn(usize, char) -> bool) -> Result<HeaderValue, InvalidValue> {
     if value.is_empty() {
-        return Err(Violation::Empty);
+        return Err(InvalidValue::Empty);
     }
     let illegal = value
         .char_indices()
         .enumerate()
         .find(|&(_, (at, character))| !legal(at, character));
     if let Some((position, (_, character))) = illegal {
-        return Err(Violation::IllegalCharacter {
+        return Err(InvalidValue::IllegalCharacter {
             position,
             character,
         });
     }
     if value.len() > MAX_LENGTH {
-        return Err(Violation::TooLong {
+        return Err(InvalidValue::TooLong {
             length: value.len(),
         });
     }
@@ -85,7 +118,7 @@ pub(crate) fn uuid(id: Uuid) -> HeaderValue {
     shared(HeaderValue::from_str(text).expect("a UUID is a valid header value"))
 }
 
-/// The same value, for which no clone allocates any more.
+/// The same value, whose clones no longer allocate.
 fn shared(value: HeaderValue) -> HeaderValue {
     // The first clone of its bytes moves them behind a reference count: better now than in a
     // request.

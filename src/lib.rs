@@ -17,13 +17,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+mod adapters;
 #[cfg(any(doc, all(doctest, feature = "testing")))]
 pub mod docs;
-mod error;
 pub mod header;
 mod middleware;
-#[cfg(not(target_arch = "wasm32"))]
 mod redirect;
+mod rule;
 mod scope;
 mod session;
 mod target;
@@ -31,10 +31,19 @@ mod target;
 pub mod testing;
 mod trace;
 
-pub use error::{BuildError, InvalidSessionId, InvalidTarget, MissingSession, RedirectRefused};
-pub use middleware::{
-    ExistingHeader, Fallback, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder,
-};
+#[cfg(all(
+    any(feature = "reqwest-012", feature = "reqwest-013"),
+    not(target_arch = "wasm32")
+))]
+pub use adapters::reqwest::RedirectPolicy;
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+pub use adapters::reqwest::{RequestBuilderError, RequestBuilderExt, ReqwestClientBuilder};
+#[cfg(feature = "tower")]
+pub use adapters::tower::{OpencodeSessionLayer, OpencodeSessionService, ResponseFuture};
+pub use header::InvalidValue;
+pub use middleware::{BuildError, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder};
+pub use redirect::RedirectRefused;
+pub use rule::{Applied, ExistingHeader, Fallback, HttpRequest, MissingSession, Source};
 pub use scope::{InSession, WithSession};
-pub use session::{Session, SessionId};
-pub use target::{RequestUrl, Target};
+pub use session::{IntoSession, Session, SessionId, TurnId};
+pub use target::{InvalidTarget, RequestUrl, Target};

@@ -1,118 +1,137 @@
-//! The plugin: composes "which requests" and "which session" into one rule, for any HTTP stack.
+//! The middleware and its builder: what a user meets first.
 
-use std::future::ready;
-use std::pin::Pin;
+use std::fmt;
+use std::sync::Arc;
 
 use http::header::USER_AGENT;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderValue};
+use thiserror::Error;
 
-use crate::error::{BuildError, MissingSession};
-use crate::header::{self, CLIENT, PROJECT, SESSION, Violation};
-use crate::scope;
-use crate::session::{Session, SessionId};
-use crate::target::{RequestUrl, Target};
-use crate::trace::{Source, Trace};
+use crate::header::{self, InvalidValue};
+use crate::redirect::{self, RedirectRefused};
+use crate::rule::{
+    Applied, ExistingHeader, Fallback, HttpRequest, MissingSession, RequestParts, Rule,
+    SessionFrom, Settings,
+};
+use crate::session::{IntoSession, Session};
+use crate::target::{InvalidTarget, RequestUrl, Target};
+use crate::trace::Trace;
 
 /// Gives every request to OpenCode its conversation's session, and leaves every other request
 /// alone.
 ///
 /// ```
-/// use reqwest_middleware::ClientBuilder;
 /// use reqwest_opencode_session::OpencodeSessionMiddleware;
 ///
-/// let client = ClientBuilder::new(reqwest::Client::new())
-///     .with(OpencodeSessionMiddleware::new())
-///     .build();
+/// let client = OpencodeSessionMiddleware::new().into_client(reqwest::Client::builder())?;
+/// # Ok::<(), reqwest::Error>(())
 /// ```
+///
+/// A client with many places that send requests holds it in a `static`:
+///
+/// ```
+/// use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt};
+///
+/// static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
+///
+/// # fn call() -> Result<(), Box<dyn std::error::Error>> {
+/// // The redirect policy keeps the session on its targets.
+/// let client = reqwest::Client::builder().redirect(OPENCODE.redirect_policy()).build()?;
+/// let request = client.get("https://opencode.ai/zen/go/v1/models").opencode_session(&OPENCODE)?;
+/// # Ok(())
+/// # }
+/// # call().unwrap();
+/// ```
+///
+/// Its settings stand behind a reference count: a clone allocates nothing.
+///
+/// # Its doors
+///
+/// | what a client has | the way in |
+/// |---|---|
+/// | a `ClientBuilder` of reqwest | `into_client`: a `ClientWithMiddleware` |
+/// | a `RequestBuilder` of reqwest | `opencode_session`, of the trait `RequestBuilderExt` |
+/// | a `reqwest::Request`, an [`http::Request`], [`http::request::Parts`] | [`apply`](Self::apply) |
+/// | a URL, headers and extensions | [`apply_parts`](Self::apply_parts) |
+/// | a URL, and pairs of strings | [`headers_for`](Self::headers_for) |
+/// | a tower service | `layer`, with the feature `tower` |
+///
+/// A door reads the session when it is called. A `ClientWithMiddleware` and a layer are called by
+/// the future that sends, so a scope around `.send()` is in time. `opencode_session`, `apply` and
+/// `headers_for` read at once, so the scope goes around the function that calls them, or
+/// [`bound_to`](Self::bound_to) names the session.
 ///
 /// # Which requests
 ///
 /// Those whose URL a [`Target`] matches: `https://opencode.ai` and its subdomains, unless
-/// [`targets`](OpencodeSessionMiddlewareBuilder::targets) says otherwise.
+/// [`targets`](OpencodeSessionMiddlewareBuilder::targets) says otherwise. Where several match, the
+/// one that was added last decides.
 ///
 /// # Which session
 ///
-/// The first that there is:
+/// The first of these that is present:
 ///
 /// 1. a valid `x-opencode-session` header that is already on the request;
-/// 2. a [`Session`], or else a [`SessionId`], in the request's [`Extensions`];
-/// 3. the ambient session: the innermost [`WithSession`](crate::WithSession) scope, or else a
-///    [`Session`] or [`SessionId`] that the application put into its own `task_local_extensions`;
-/// 4. the [`Fallback`].
+/// 2. a [`Session`], or else a [`SessionId`](crate::SessionId), in the request's [`Extensions`];
+/// 3. the session that the middleware is [bound to](Self::bound_to);
+/// 4. the ambient session: the innermost [`WithSession`](crate::WithSession) scope;
+/// 5. a [`Session`] or [`SessionId`](crate::SessionId) that the application put into its own
+///    `task_local_extensions`;
+/// 6. the answer of [`session_from`](OpencodeSessionMiddlewareBuilder::session_from);
+/// 7. the [`Fallback`].
 ///
 /// A header that is empty, malformed or there twice counts as absent, and is replaced.
 ///
 /// # What else is sent
 ///
-/// With the session go its turn and its parent, where it has them. They are left out when the
-/// caller's own header is kept, because they would belong to another session. The client's name and
-/// the project are set where the caller has not set them, and so is the user agent.
+/// With the session go its turn and its parent, where it has them. Turn and parent belong to their
+/// session: they are left alone where the caller's own session header is kept, and go where it is
+/// replaced or taken away. So give each request a fresh map: one that is used again keeps its whole
+/// old session. The client's name and the project are set where the caller has not set them, and so
+/// is the user agent.
+///
+/// # Where it stands
+///
+/// Nearest to the wire: append it last. Whatever changes a request's URL, such as a failover, stands
+/// above it. Below it, the session would go along to the other host.
 ///
 /// # Default headers
 ///
 /// reqwest adds a client's `default_headers`, and its `user_agent`, after every middleware, and
-/// only where a name is vacant. So the plugin does not see them, and whatever it sets wins over
+/// only where a name is vacant. So the middleware does not see them, and whatever it sets wins over
 /// them.
 ///
 /// # Redirects
 ///
 /// reqwest follows redirects below every middleware, and carries these headers along to whatever
-/// host it is sent to. [`into_client`](Self::into_client) and
-/// [`redirect_policy`](Self::redirect_policy) keep the session on its targets.
+/// host it is sent to. `into_client` and `redirect_policy` keep the session on its targets;
+/// [`check_redirect`](Self::check_redirect) is the same decision for other HTTP stacks.
 ///
 /// # Tracing
 ///
 /// With the feature `tracing`, each request to a target is an event at debug level: the host, and
-/// where the session came from. The first request that falls back is a warning, once for a plugin
-/// and its clones. Neither a key nor a session's id is ever in an event.
-#[derive(Debug, Clone)]
+/// where the session came from. The first request that falls back is a warning, once for a
+/// middleware and its clones. Neither a key nor a session's id is ever in an event.
+#[derive(Clone, Default)]
 pub struct OpencodeSessionMiddleware {
-    targets: Vec<Target>,
-    client_name: Option<HeaderValue>,
-    project: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    fallback: Fallback,
-    existing_header: ExistingHeader,
+    /// None for the default settings, so that `new` can be a `const fn`.
+    shared: Option<Arc<Shared>>,
+    bound: Option<Session>,
+}
+
+struct Shared {
+    settings: Settings,
     trace: Trace,
 }
 
-/// Which session a request gets that nothing gave one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fallback {
-    /// This one. The default, with a session that [`OpencodeSessionMiddleware::builder`] makes:
-    /// right for a client that holds one conversation, such as a command-line agent.
-    Session(Session),
-    /// A new one for each request, the same for all its attempts. No request is refused, and no
-    /// prompt cache is ever warm.
-    PerRequest,
-    /// None: the request goes out without a session, and OpenCode Go refuses it.
-    Omit,
-    /// None: the request fails with [`MissingSession`] before it goes out.
-    Reject,
-}
-
-/// What becomes of the valid headers that the caller itself set on a request: session, client and
-/// project.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ExistingHeader {
-    /// They stay.
-    #[default]
-    Keep,
-    /// They count as absent, as if the caller had not set them.
-    Replace,
-}
-
 impl OpencodeSessionMiddleware {
-    /// A plugin for `https://opencode.ai` and its subdomains, with a session of its own as the
+    /// A middleware for `https://opencode.ai` and its subdomains, with the process's session as the
     /// fallback.
-    #[expect(
-        clippy::new_without_default,
-        reason = "a default that is never the same twice would hide a new id"
-    )]
-    pub fn new() -> Self {
-        Self::builder().middleware
+    pub const fn new() -> Self {
+        Self {
+            shared: None,
+            bound: None,
+        }
     }
 
     /// Starts from the settings of [`new`](Self::new).
@@ -129,37 +148,75 @@ impl OpencodeSessionMiddleware {
     /// ```
     pub fn builder() -> OpencodeSessionMiddlewareBuilder {
         OpencodeSessionMiddlewareBuilder {
-            middleware: Self {
-                targets: Target::opencode(),
-                client_name: None,
-                project: None,
-                user_agent: None,
-                fallback: Fallback::Session(Session::new()),
-                existing_header: ExistingHeader::default(),
-                trace: Trace::default(),
-            },
+            settings: Settings::DEFAULT,
             error: None,
         }
     }
 
-    /// The session of requests that nothing gave one, where the fallback is [`Fallback::Session`].
-    pub fn session(&self) -> Option<&Session> {
-        match &self.fallback {
-            Fallback::Session(session) => Some(session),
-            _ => None,
+    /// The same middleware for one conversation.
+    ///
+    /// For SDKs that take a client by value and work on tasks of their own, and for plain clients
+    /// that hold their session as a value. Takes a [`Session`], a [`SessionId`](crate::SessionId), a
+    /// reference to either, or an [`Option`] of them; with `None` the middleware is bound to what it
+    /// was bound to before. It costs two reference counts.
+    ///
+    /// Where the ambient session has the same id, that one is sent: it is a turn of the
+    /// conversation. Any other ambient session, such as a subagent's, is not.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, header};
+    ///
+    /// static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
+    ///
+    /// let session = Session::new();
+    /// let url = "https://opencode.ai/zen/go/v1/messages".parse::<http::Uri>()?;
+    /// let headers = OPENCODE.bound_to(&session).headers_for(&url)?;
+    /// assert_eq!(headers[header::SESSION], session.id().as_str());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "the bound middleware is another one; this one is unchanged"]
+    pub fn bound_to(&self, session: impl IntoSession) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            bound: session.into_session().or_else(|| self.bound.clone()),
         }
     }
 
-    /// Applies the whole rule to the headers of a request: what the plugin does in a client, for
-    /// any HTTP stack.
+    /// Applies the whole rule to a request, whatever client sends it.
     ///
-    /// Use the same `extensions` for each attempt of one request: [`Fallback::PerRequest`]
-    /// remembers its id there. Nothing else is stored.
+    /// A `reqwest::Request` keeps its extensions to itself, so there the rule has no second line;
+    /// [`bound_to`](Self::bound_to) names the session. An [`http::Request`] whose URI has no scheme
+    /// and host, as `hyper::client::conn` takes it, is never for a target:
+    /// [`apply_parts`](Self::apply_parts) takes the whole URI beside it.
     ///
     /// # Errors
     ///
     /// [`MissingSession`] where nothing gives a session and the fallback is [`Fallback::Reject`].
     /// The headers are then as they were.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::{Applied, OpencodeSessionMiddleware, header};
+    ///
+    /// let mut request = http::Request::post("https://opencode.ai/zen/v1/messages").body("{}")?;
+    /// let applied = OpencodeSessionMiddleware::new().apply(&mut request)?;
+    ///
+    /// assert!(matches!(applied, Applied::Session(_)));
+    /// assert!(request.headers().contains_key(header::SESSION));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn apply<R: HttpRequest>(&self, request: &mut R) -> Result<Applied, MissingSession> {
+        self.rule().apply(request)
+    }
+
+    /// Applies the whole rule to the parts of a request, for any HTTP stack.
+    ///
+    /// Use the same `extensions` for each attempt of one request: the answer of
+    /// [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) is remembered there. Nothing
+    /// else is stored.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
     ///
     /// ```
     /// use http::{Extensions, HeaderMap, Uri};
@@ -171,184 +228,132 @@ impl OpencodeSessionMiddleware {
     /// let url: Uri = "https://opencode.ai/zen/go/v1/messages".parse()?;
     /// let (mut headers, mut extensions) = (HeaderMap::new(), Extensions::new());
     /// extensions.insert(session.clone());
-    /// middleware.apply(&url, &mut headers, &mut extensions)?;
+    /// middleware.apply_parts(&url, &mut headers, &mut extensions)?;
     ///
     /// assert_eq!(headers[header::SESSION], session.id().as_str());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn apply<U: RequestUrl + ?Sized>(
+    pub fn apply_parts<U: RequestUrl + ?Sized>(
         &self,
         url: &U,
         headers: &mut HeaderMap,
         extensions: &mut Extensions,
-    ) -> Result<(), MissingSession> {
-        if self.is_target(url) {
-            let applied = self.apply_to_target(headers, extensions);
-            self.outcome(url, applied)?;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn is_target<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
-        url.origin().is_some_and(|origin| {
-            self.targets
-                .iter()
-                .any(|target| target.matches_origin(&origin))
+    ) -> Result<Applied, MissingSession> {
+        self.rule().apply(&mut RequestParts {
+            url,
+            headers,
+            extensions,
         })
     }
 
-    fn apply_to_target(
+    /// What a request to this URL is to carry: nothing, where it is not for a target.
+    ///
+    /// For clients that hold headers as pairs of strings. There is never a user agent among them.
+    /// The function cannot see which headers the caller will set: skip a name that is there already.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply).
+    ///
+    /// ```
+    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
+    ///
+    /// let middleware = OpencodeSessionMiddleware::new();
+    /// let url = "https://opencode.ai/zen/go/v1/messages".parse::<http::Uri>()?;
+    /// let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+    ///
+    /// for (name, value) in &middleware.headers_for(&url)? {
+    ///     if !headers.iter().any(|(there, _)| there.eq_ignore_ascii_case(name.as_str())) {
+    ///         headers.push((name.to_string(), value.to_str()?.to_owned()));
+    ///     }
+    /// }
+    /// assert_eq!(headers[1].0, "x-opencode-session");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn headers_for<U: RequestUrl + ?Sized>(
         &self,
-        headers: &mut HeaderMap,
-        extensions: &mut Extensions,
-    ) -> Result<Source, Unresolved> {
-        let source = if self.keeps(headers, &SESSION) {
-            Source::Header
-        } else {
-            self.set_session(headers, extensions)?
+        url: &U,
+    ) -> Result<HeaderMap, MissingSession> {
+        let mut headers = HeaderMap::new();
+        self.apply_parts(url, &mut headers, &mut Extensions::new())?;
+        headers.remove(USER_AGENT);
+        Ok(headers)
+    }
+
+    /// Whether a request to this URL gets a session.
+    pub fn is_target<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
+        self.settings().targets.find(url).is_some()
+    }
+
+    /// Whether a redirect may be followed, for HTTP stacks that follow redirects by themselves.
+    ///
+    /// `previous` are the addresses of the chain until now, the first one first, and `to` is the
+    /// next one. A chain that began at a target may go on to every target that takes the session in
+    /// the same header. A chain that began elsewhere carries no session, and may go on anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`RedirectRefused`] for a redirect that would carry a session off its targets.
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
+    ///
+    /// let middleware = OpencodeSessionMiddleware::new();
+    /// let call = Uri::from_static("https://opencode.ai/zen/go/v1/messages");
+    /// let stranger = Uri::from_static("https://example.com/");
+    ///
+    /// let refused = middleware.check_redirect(&[call], &stranger).unwrap_err();
+    /// assert_eq!(refused.from_origin(), "https://opencode.ai");
+    /// assert_eq!(refused.to_origin(), "https://example.com");
+    /// ```
+    pub fn check_redirect<U: RequestUrl>(
+        &self,
+        previous: &[U],
+        to: &U,
+    ) -> Result<(), RedirectRefused> {
+        redirect::check(&self.settings().targets, previous, to)
+    }
+
+    fn settings(&self) -> &Settings {
+        self.rule().settings
+    }
+
+    pub(crate) fn rule(&self) -> Rule<'_> {
+        static DEFAULT: Shared = Shared {
+            settings: Settings::DEFAULT,
+            trace: Trace::new(),
         };
-        if let Some(client_name) = &self.client_name {
-            self.set(headers, CLIENT, client_name);
+        let Shared { settings, trace } = self.shared.as_deref().unwrap_or(&DEFAULT);
+        Rule {
+            settings,
+            bound: self.bound.as_ref(),
+            trace,
         }
-        if let Some(project) = &self.project {
-            self.set(headers, PROJECT, project);
-        }
-        if let Some(user_agent) = &self.user_agent {
-            headers
-                .entry(USER_AGENT)
-                .or_insert_with(|| user_agent.clone());
-        }
-        Ok(source)
-    }
-
-    /// Tells what became of a request to a target.
-    fn outcome<U: RequestUrl + ?Sized>(
-        &self,
-        url: &U,
-        applied: Result<Source, Unresolved>,
-    ) -> Result<(), MissingSession> {
-        match applied {
-            Ok(source) => {
-                self.trace.request(url, source);
-                Ok(())
-            }
-            Err(Unresolved) => {
-                self.trace.request(url, Source::Nothing);
-                Err(MissingSession::new(url))
-            }
-        }
-    }
-
-    /// Sets a header of the plugin's own, unless the caller's stays.
-    fn set(&self, headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-        if !self.keeps(headers, &name) {
-            headers.insert(name, value.clone());
-        }
-    }
-
-    /// Whether the caller's own header stays.
-    fn keeps(&self, headers: &HeaderMap, name: &HeaderName) -> bool {
-        self.existing_header == ExistingHeader::Keep && header::sole_token(headers, name).is_some()
-    }
-
-    /// The rule of which session, from its second line on.
-    fn set_session(
-        &self,
-        headers: &mut HeaderMap,
-        extensions: &mut Extensions,
-    ) -> Result<Source, Unresolved> {
-        Ok(if let Some(session) = extensions.get::<Session>() {
-            session.write(headers);
-            Source::Extensions
-        } else if let Some(id) = extensions.get::<SessionId>() {
-            id.write(headers);
-            Source::Extensions
-        } else if let Some(session) = scope::scoped() {
-            session.write(headers);
-            Source::Scope
-        } else if let Some(session) = scope::local::<Session>() {
-            session.write(headers);
-            Source::TaskLocal
-        } else if let Some(id) = scope::local::<SessionId>() {
-            id.write(headers);
-            Source::TaskLocal
-        } else {
-            match &self.fallback {
-                Fallback::Session(session) => {
-                    session.write(headers);
-                    Source::Fallback
-                }
-                Fallback::PerRequest => {
-                    let id = SessionId::new();
-                    id.write(headers);
-                    extensions.insert(id);
-                    Source::Fallback
-                }
-                Fallback::Omit => {
-                    headers.remove(SESSION);
-                    Source::Nothing
-                }
-                Fallback::Reject => return Err(Unresolved),
-            }
-        })
     }
 }
 
-/// Nothing gave a session, and the fallback is to refuse.
-struct Unresolved;
-
-#[cfg(not(target_arch = "wasm32"))]
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-#[cfg(target_arch = "wasm32")]
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
-
-/// Implements the `Middleware` of one generation of reqwest.
-macro_rules! impl_middleware {
-    ($reqwest:ident, $reqwest_middleware:ident) => {
-        impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
-            // What `#[async_trait]` would write, but for its box: there is nothing to await before
-            // `next`.
-            fn handle<'a, 'b, 'c, 'future>(
-                &'a self,
-                mut request: $reqwest::Request,
-                extensions: &'b mut Extensions,
-                next: $reqwest_middleware::Next<'c>,
-            ) -> BoxFuture<'future, $reqwest_middleware::Result<$reqwest::Response>>
-            where
-                Self: 'future,
-                'a: 'future,
-                'b: 'future,
-                'c: 'future,
-            {
-                if self.is_target(request.url()) {
-                    let applied = self.apply_to_target(request.headers_mut(), extensions);
-                    if let Err(error) = self.outcome(request.url(), applied) {
-                        let error = $reqwest_middleware::Error::middleware(error);
-                        return Box::pin(ready(Err(error)));
-                    }
-                }
-                next.run(request, extensions)
-            }
-        }
-    };
+impl fmt::Debug for OpencodeSessionMiddleware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpencodeSessionMiddleware")
+            .field("settings", self.settings())
+            .field("bound_to", &self.bound)
+            .finish()
+    }
 }
-
-impl_middleware!(reqwest, reqwest_middleware);
-#[cfg(feature = "reqwest-012")]
-impl_middleware!(reqwest_012, reqwest_middleware_04);
 
 /// Settings for an [`OpencodeSessionMiddleware`]. Made by [`OpencodeSessionMiddleware::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct OpencodeSessionMiddlewareBuilder {
-    middleware: OpencodeSessionMiddleware,
+    settings: Settings,
     error: Option<BuildError>,
 }
 
 impl OpencodeSessionMiddlewareBuilder {
     /// The client's name, for `x-opencode-client`: 1 to 128 visible ASCII characters.
     pub fn client_name(mut self, name: impl AsRef<str>) -> Self {
-        self.middleware.client_name = self.checked("client_name", header::token(name.as_ref()));
+        self.settings.client_name = self.value("client_name", header::token(name.as_ref()));
         self
     }
 
@@ -356,7 +361,7 @@ impl OpencodeSessionMiddlewareBuilder {
     ///
     /// Like a session id, it must hold no secret, path or user name.
     pub fn project(mut self, project: impl AsRef<str>) -> Self {
-        self.middleware.project = self.checked("project", header::token(project.as_ref()));
+        self.settings.project = self.value("project", header::token(project.as_ref()));
         self
     }
 
@@ -364,60 +369,161 @@ impl OpencodeSessionMiddlewareBuilder {
     /// between words.
     ///
     /// OpenCode asks for one that names the client itself, such as `my-agent/1.0`. It wins over the
-    /// user agent of a [`reqwest::ClientBuilder`], so set it in one of the two places.
+    /// user agent of a `reqwest::ClientBuilder`, so set it in one of the two places.
     pub fn user_agent(mut self, user_agent: impl AsRef<str>) -> Self {
-        self.middleware.user_agent = self.checked("user_agent", header::words(user_agent.as_ref()));
+        self.settings.user_agent = self.value("user_agent", header::words(user_agent.as_ref()));
         self
     }
 
-    /// Adds a target to those that there are.
-    pub fn target(mut self, target: Target) -> Self {
-        self.middleware.targets.push(target);
+    /// Adds a target: a [`Target`], or a string that is one.
+    pub fn target<T>(mut self, target: T) -> Self
+    where
+        T: TryInto<Target, Error: Into<InvalidTarget>>,
+    {
+        if let Some(target) = self.checked(target) {
+            self.settings.targets.push(target);
+        }
         self
     }
 
     /// Replaces all targets, the default ones too.
-    pub fn targets(mut self, targets: impl IntoIterator<Item = Target>) -> Self {
-        self.middleware.targets = targets.into_iter().collect();
+    pub fn targets<T>(mut self, targets: impl IntoIterator<Item = T>) -> Self
+    where
+        T: TryInto<Target, Error: Into<InvalidTarget>>,
+    {
+        let targets = targets.into_iter();
+        self.settings.targets = targets.filter_map(|target| self.checked(target)).collect();
         self
     }
 
-    /// Which session a request gets that nothing gave one.
+    /// The application's own idea of the current session, asked where nothing else names one.
+    ///
+    /// It is asked once for each request: the answer is remembered in the request's extensions,
+    /// where the door has them, so that a retry keeps its session though the application has moved
+    /// on. While it runs on a thread, no source is asked there: a request that it sends itself goes
+    /// on to the fallback.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session};
+    ///
+    /// tokio::task_local!(static CONVERSATION: Session);
+    ///
+    /// let middleware = OpencodeSessionMiddleware::builder()
+    ///     .session_from(|| CONVERSATION.try_get().ok())
+    ///     .build()?;
+    /// # Ok::<(), reqwest_opencode_session::BuildError>(())
+    /// ```
+    pub fn session_from(
+        mut self,
+        source: impl Fn() -> Option<Session> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.session_from = Some(SessionFrom::new(source));
+        self
+    }
+
+    /// The session for a request that was not given one.
     pub fn fallback(mut self, fallback: Fallback) -> Self {
-        self.middleware.fallback = fallback;
+        self.settings.fallback = fallback;
         self
     }
 
     /// What becomes of the valid headers that the caller itself set on a request.
     pub fn existing_header(mut self, existing_header: ExistingHeader) -> Self {
-        self.middleware.existing_header = existing_header;
+        self.settings.existing_header = existing_header;
         self
     }
 
-    /// The plugin with these settings.
+    /// The middleware with these settings.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] for the first setting that was given a bad value, and where there is no
-    /// target.
+    /// [`BuildError`] for the first setting that was given a bad value, where there is no target,
+    /// and where one target has two session headers.
     pub fn build(self) -> Result<OpencodeSessionMiddleware, BuildError> {
-        match self.error {
-            Some(error) => Err(error),
-            None if self.middleware.targets.is_empty() => Err(BuildError::NoTargets),
-            None => Ok(self.middleware),
+        if let Some(error) = self.error {
+            return Err(error);
         }
+        let targets = self.settings.targets.as_slice();
+        if targets.is_empty() {
+            return Err(BuildError::NoTargets);
+        }
+        for (number, target) in targets.iter().enumerate() {
+            if let Some(other) = targets[..number]
+                .iter()
+                .find(|other| target.is_same_origin(other) && target.dialect() != other.dialect())
+            {
+                return Err(BuildError::TwoSessionHeaders {
+                    target: target.to_string(),
+                    headers: [other, target]
+                        .map(|target| target.dialect().session_header().to_string()),
+                });
+            }
+        }
+        Ok(OpencodeSessionMiddleware {
+            shared: Some(Arc::new(Shared {
+                settings: self.settings,
+                trace: Trace::new(),
+            })),
+            bound: None,
+        })
     }
 
-    fn checked(
+    fn value(
         &mut self,
         setting: &'static str,
-        value: Result<HeaderValue, Violation>,
+        value: Result<HeaderValue, InvalidValue>,
     ) -> Option<HeaderValue> {
         value
-            .map_err(|violation| {
+            .map_err(|reason| {
                 self.error
-                    .get_or_insert(BuildError::from_violation(setting, violation));
+                    .get_or_insert(BuildError::InvalidValue { setting, reason });
             })
             .ok()
     }
+
+    fn checked<T>(&mut self, target: T) -> Option<Target>
+    where
+        T: TryInto<Target, Error: Into<InvalidTarget>>,
+    {
+        target
+            .try_into()
+            .map_err(|reason| {
+                self.error
+                    .get_or_insert(BuildError::InvalidTarget(reason.into()));
+            })
+            .ok()
+    }
+}
+
+/// A setting that [`OpencodeSessionMiddlewareBuilder::build`] refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A value breaks the rule for values.
+    #[error("`{setting}` was refused: {reason}")]
+    #[non_exhaustive]
+    InvalidValue {
+        /// The builder's method that took the value.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: InvalidValue,
+    },
+    /// A string is not a target.
+    #[error("a target was refused: {0}")]
+    InvalidTarget(InvalidTarget),
+    /// The list of targets is empty, so that no request could ever get a session.
+    #[error("`targets` is empty, so no request would get a session; name at least one target")]
+    NoTargets,
+    /// One target is there twice, with two session headers.
+    #[error(
+        "the target {target} has two session headers, `{}` and `{}`; keep one of them",
+        headers[0], headers[1]
+    )]
+    #[non_exhaustive]
+    TwoSessionHeaders {
+        /// The target.
+        target: String,
+        /// Its session headers.
+        headers: [String; 2],
+    },
 }

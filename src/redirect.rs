@@ -1,115 +1,62 @@
-//! Redirects that never carry a session off its targets.
+//! Which redirects may be followed: those that never carry a session off its targets.
 
-use reqwest::Url;
+use thiserror::Error;
 
-use crate::error::RedirectRefused;
-use crate::middleware::OpencodeSessionMiddleware;
+use crate::target::{self, RequestUrl, Targets};
 
-impl OpencodeSessionMiddleware {
-    /// A redirect policy that never carries a session off its targets.
-    ///
-    /// It follows what reqwest's default policy follows, at most ten redirects, but for one that
-    /// leads from a target to an address that is none. That one is refused with an error that names
-    /// both origins: `is_redirect` is true of it, and its source is a [`RedirectRefused`]. (A
-    /// reqwest-retry that stands outside wraps errors; there, look further down the sources.)
-    ///
-    /// Without this policy reqwest sends the session, and the body where the status asks for it, to
-    /// any host that the gateway names: redirects happen below every middleware, and only
-    /// credentials are taken away.
-    ///
-    /// ```
-    /// use reqwest_middleware::ClientBuilder;
-    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
-    ///
-    /// let middleware = OpencodeSessionMiddleware::new();
-    /// let client = reqwest::Client::builder().redirect(middleware.redirect_policy()).build()?;
-    /// let client = ClientBuilder::new(client).with(middleware).build();
-    /// # Ok::<(), reqwest::Error>(())
-    /// ```
-    pub fn redirect_policy(&self) -> reqwest::redirect::Policy {
-        use reqwest::redirect::Policy;
+/// A redirect that would carry a session off its targets.
+///
+/// It is the source of a `reqwest::Error` for which `is_redirect` is true.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[error("the redirect from {from} to {to} was refused: {reason}")]
+pub struct RedirectRefused {
+    from: String,
+    to: String,
+    reason: Reason,
+}
 
-        let middleware = self.clone();
-        Policy::custom(
-            move |attempt| match middleware.refuses(attempt.previous(), attempt.url()) {
-                Some(refused) => attempt.error(refused),
-                None => Policy::default().redirect(attempt),
-            },
-        )
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+enum Reason {
+    #[error("the session must not go to a non-target; if it should, add that origin as a `Target`")]
+    NoTarget,
+    #[error("that target takes the session in another header, and a redirect cannot rename it")]
+    OtherHeader,
+}
+
+impl RedirectRefused {
+    /// The origin that redirected.
+    pub fn from_origin(&self) -> &str {
+        &self.from
     }
 
-    /// A client with this plugin and its [redirect policy](Self::redirect_policy) in place.
-    ///
-    /// The policy replaces the one that the builder has. To put other middlewares on the chain,
-    /// too, go on with [`reqwest_middleware::ClientBuilder::from_client`].
-    ///
-    /// # Errors
-    ///
-    /// What [`reqwest::ClientBuilder::build`] fails with.
-    ///
-    /// ```
-    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
-    ///
-    /// let client = OpencodeSessionMiddleware::new().into_client(reqwest::Client::builder())?;
-    /// # Ok::<(), reqwest::Error>(())
-    /// ```
-    pub fn into_client(
-        self,
-        builder: reqwest::ClientBuilder,
-    ) -> reqwest::Result<reqwest_middleware::ClientWithMiddleware> {
-        let client = builder.redirect(self.redirect_policy()).build()?;
-        Ok(reqwest_middleware::ClientBuilder::new(client)
-            .with(self)
-            .build())
-    }
-
-    /// Where `to` is no target, and the last target that redirected towards it is known: the
-    /// refusal.
-    fn refuses(&self, previous: &[Url], to: &Url) -> Option<RedirectRefused> {
-        if self.is_target(to) {
-            return None;
-        }
-        let from = previous.iter().rfind(|url| self.is_target(*url))?;
-        Some(RedirectRefused::new(from, to))
+    /// The origin that it redirected to.
+    pub fn to_origin(&self) -> &str {
+        &self.to
     }
 }
 
-/// The same for reqwest 0.12 with reqwest-middleware 0.4.
-#[cfg(feature = "reqwest-012")]
-impl OpencodeSessionMiddleware {
-    /// [`redirect_policy`](Self::redirect_policy) for reqwest 0.12.
-    pub fn redirect_policy_012(&self) -> reqwest_012::redirect::Policy {
-        use reqwest_012::redirect::Policy;
-
-        let middleware = self.clone();
-        Policy::custom(
-            move |attempt| match middleware.refuses(attempt.previous(), attempt.url()) {
-                Some(refused) => attempt.error(refused),
-                None => Policy::default().redirect(attempt),
-            },
-        )
-    }
-
-    /// [`into_client`](Self::into_client) for reqwest 0.12 and reqwest-middleware 0.4.
-    ///
-    /// # Errors
-    ///
-    /// What [`reqwest_012::ClientBuilder::build`] fails with.
-    ///
-    /// ```
-    /// # use reqwest_012 as reqwest;
-    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
-    ///
-    /// let client = OpencodeSessionMiddleware::new().into_client_012(reqwest::Client::builder())?;
-    /// # Ok::<(), reqwest::Error>(())
-    /// ```
-    pub fn into_client_012(
-        self,
-        builder: reqwest_012::ClientBuilder,
-    ) -> reqwest_012::Result<reqwest_middleware_04::ClientWithMiddleware> {
-        let client = builder.redirect(self.redirect_policy_012()).build()?;
-        Ok(reqwest_middleware_04::ClientBuilder::new(client)
-            .with(self)
-            .build())
-    }
+/// Decides on a redirect to `to`, after requests to `previous`, the first one first.
+///
+/// The first address of the chain decides, because only there were headers set.
+pub(crate) fn check<U: RequestUrl>(
+    targets: &Targets,
+    previous: &[U],
+    to: &U,
+) -> Result<(), RedirectRefused> {
+    let ([first, ..], [.., last]) = (previous, previous) else {
+        return Ok(());
+    };
+    let Some(carried) = targets.find(first) else {
+        return Ok(());
+    };
+    let reason = match targets.find(to) {
+        Some(taken) if taken.session_header() == carried.session_header() => return Ok(()),
+        Some(_) => Reason::OtherHeader,
+        None => Reason::NoTarget,
+    };
+    Err(RedirectRefused {
+        from: target::origin(last),
+        to: target::origin(to),
+        reason,
+    })
 }

@@ -1,49 +1,61 @@
-//! The ambient session: around a future or a stream, whatever runs inside.
+//! The ambient session: around a future, a stream or a closure, whatever runs inside.
 //!
-//! Built on `task-local-extensions`, none of whose hazards shows through: a panic leaves no session
-//! on the thread, the application's own items stay visible, nothing is set outside a scope, and
-//! what a future holds is dropped inside its session.
+//! Each thread has one slot, and a scope holds its session there only while it is polled, called or
+//! dropped. A guard swaps it in and out, so that neither a panic nor a cancelled future leaves
+//! anything behind.
 
-use std::mem;
+use std::cell::Cell;
+use std::mem::{self, ManuallyDrop};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
-use task_local_extensions::{get_local_item, set_local_item};
+use task_local_extensions::get_local_item;
 
-use crate::session::{Session, SessionId};
+use crate::session::{IntoSession, Session, SessionId};
 
 /// Puts a session around a future or a stream.
 ///
 /// Everything that a wrapped future does while it is polled or dropped sees the session: calls
-/// through [`OpencodeSessionMiddleware`](crate::OpencodeSessionMiddleware) bear it, and
+/// through [`OpencodeSessionMiddleware`](crate::OpencodeSessionMiddleware) carry it, and
 /// [`Session::current`] returns it.
+///
+/// For code that does not wait there is [`Session::in_scope`], and for a closure that runs
+/// elsewhere [`Session::carry`].
 ///
 /// ```
 /// use reqwest_opencode_session::{Session, WithSession};
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let session = Session::new();
-/// let seen = async { Session::current() }.with_session(session.clone()).await;
+/// let seen = async { Session::current() }.with_session(&session).await;
 /// assert_eq!(seen, Some(session));
 /// assert_eq!(Session::current(), None);
 /// # });
 /// ```
+///
+/// # What runs inside
+///
+/// Whatever the future polls itself. A task that it spawns does not: the runtime polls that one, and
+/// [`with_current_session`](Self::with_current_session) carries the session over. A `LocalSet` or a
+/// runtime that the future *drives* runs its tasks inside, because they are polled there.
 pub trait WithSession: Sized {
     /// Runs inside `session`, whatever session is around the place where it is polled.
-    fn with_session(self, session: impl Into<Session>) -> InSession<Self> {
+    ///
+    /// Takes a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of them. With
+    /// `None` nothing changes.
+    fn with_session(self, session: impl IntoSession) -> InSession<Self> {
         InSession {
             inner: Some(self),
-            session: Some(session.into()),
+            session: session.into_session(),
         }
     }
 
     /// Runs inside the session that is around the caller now: [`Session::current`].
     ///
-    /// A spawned task is polled outside every scope, and so is what runs inside a `with_extensions`
-    /// of your own. This carries the session over. Where the caller has none, nothing changes.
+    /// A spawned task is polled outside every scope. This carries the session over. Where the
+    /// caller has none, nothing changes.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, WithSession};
@@ -60,10 +72,7 @@ pub trait WithSession: Sized {
     /// # });
     /// ```
     fn with_current_session(self) -> InSession<Self> {
-        InSession {
-            inner: Some(self),
-            session: Session::current(),
-        }
+        self.with_session(Session::current())
     }
 }
 
@@ -74,15 +83,6 @@ pin_project! {
     ///
     /// It adds a pointer or two to the size of what it wraps, and no allocation to a poll. Like an
     /// `async` block, it panics when it is polled as a future after it was ready.
-    ///
-    /// It does nothing by itself, and the compiler says so:
-    ///
-    /// ```compile_fail
-    /// #![deny(unused_must_use)]
-    /// use reqwest_opencode_session::{Session, WithSession};
-    ///
-    /// async {}.with_session(Session::new());
-    /// ```
     #[derive(Debug)]
     #[must_use = "futures and streams do nothing unless polled"]
     pub struct InSession<T> {
@@ -143,8 +143,50 @@ fn running<T>(inner: Pin<&mut Option<T>>) -> Pin<&mut T> {
 }
 
 impl Session {
-    /// The session around the caller: the innermost [`WithSession`] scope, or else a `Session` or
-    /// `SessionId` that the application put into its own `task_local_extensions`.
+    /// Runs a closure inside this session.
+    ///
+    /// For code that does not wait. A future that the closure makes and returns is polled outside:
+    /// put [`with_session`](WithSession::with_session) around that one.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::Session;
+    ///
+    /// let session = Session::new();
+    /// assert_eq!(session.in_scope(Session::current), Some(session));
+    /// ```
+    pub fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
+        let mut session = Some(self.clone());
+        let _scope = Scope::enter(&mut session);
+        f()
+    }
+
+    /// A closure that runs inside the session that is around the caller now: [`Session::current`].
+    ///
+    /// For `spawn_blocking` and threads. Where the caller has none, nothing changes.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::Session;
+    ///
+    /// let session = Session::new();
+    /// let thread = session.in_scope(|| std::thread::spawn(Session::carry(Session::current)));
+    /// assert_eq!(thread.join().unwrap(), Some(session));
+    /// ```
+    pub fn carry<F: FnOnce() -> T, T>(f: F) -> impl FnOnce() -> T + use<F, T> {
+        // Also drops what the closure holds inside the session, where it is never called.
+        let mut carried = f.with_current_session();
+        move || {
+            let f = carried.inner.take().expect("called once");
+            let _scope = Scope::enter(&mut carried.session);
+            f()
+        }
+    }
+
+    /// The session around the caller: the innermost scope, or else a `Session` or `SessionId` that
+    /// the application put into its own `task_local_extensions`.
+    ///
+    /// The source of [`session_from`] is not asked.
+    ///
+    /// [`session_from`]: crate::OpencodeSessionMiddlewareBuilder::session_from
     pub fn current() -> Option<Self> {
         scoped()
             .or_else(local)
@@ -152,79 +194,50 @@ impl Session {
     }
 }
 
+thread_local! {
+    /// The session of the innermost scope, and none between two polls.
+    ///
+    /// A type that needs no drop has no destructor to run while the thread ends, so a scope may be
+    /// entered until the very end of the thread.
+    static SLOT: Cell<ManuallyDrop<Option<Session>>> = const { Cell::new(ManuallyDrop::new(None)) };
+}
+
+/// Puts a session into the slot, and returns what was there.
+fn swap(session: Option<Session>) -> Option<Session> {
+    // It does not fail: see `SLOT`.
+    SLOT.try_with(|slot| slot.replace(ManuallyDrop::new(session)))
+        .map_or(None, ManuallyDrop::into_inner)
+}
+
 /// The session of the innermost scope.
 pub(crate) fn scoped() -> Option<Session> {
-    local::<Slot>()?.lock().clone()
+    let session = swap(None);
+    swap(session.clone());
+    session
 }
 
-/// The item of this type in the current type map of `task_local_extensions`.
+/// The item of this type in the application's own `task_local_extensions`, which are never written.
 pub(crate) fn local<T: Clone + Send + Sync + 'static>() -> Option<T> {
-    now(get_local_item())?
-}
-
-/// The output of a future that is `async` and never waits.
-#[inline]
-fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => Some(output),
+    // An `async fn` that never waits.
+    match pin!(get_local_item()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(item) => item,
         Poll::Pending => None,
     }
 }
 
-/// Where a type map keeps the session of the innermost scope, and nothing between two polls.
-///
-/// It stays in the map: a scope swaps the session in and out instead of replacing the map, which
-/// would hide the application's own items and allocate on each poll.
-#[derive(Clone, Default)]
-struct Slot(Arc<Mutex<Option<Session>>>);
-
-impl Slot {
-    /// The slot of the current type map.
-    fn current() -> Option<Self> {
-        local().or_else(|| {
-            let slot = Self::default();
-            thread_is_alive().then(|| now(set_local_item(slot.clone())))?;
-            Some(slot)
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Session>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether this thread's type map still takes items: in a thread that is ending, `set_local_item`
-/// panics.
-fn thread_is_alive() -> bool {
-    struct Witness;
-
-    impl Drop for Witness {
-        fn drop(&mut self) {}
-    }
-
-    thread_local!(static WITNESS: Witness = const { Witness });
-
-    // First touched after the type map, so destroyed before it.
-    WITNESS.try_with(|_| ()).is_ok()
-}
-
 /// While it lives, the session is in the slot, and what was in the slot is in the session's place.
-struct Scope<'a> {
-    slot: Option<Slot>,
-    session: &'a mut Option<Session>,
-}
+struct Scope<'a>(Option<&'a mut Option<Session>>);
 
 impl<'a> Scope<'a> {
     fn enter(session: &'a mut Option<Session>) -> Self {
-        let slot = session.is_some().then(Slot::current).flatten();
-        let mut scope = Self { slot, session };
+        let mut scope = Self(session.is_some().then_some(session));
         scope.swap();
         scope
     }
 
     fn swap(&mut self) {
-        if let Some(slot) = &self.slot {
-            mem::swap(&mut *slot.lock(), self.session);
+        if let Some(session) = &mut self.0 {
+            **session = swap(mem::take(*session));
         }
     }
 }

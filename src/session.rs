@@ -2,30 +2,46 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::error::InvalidSessionId;
-use crate::header;
+use crate::header::{self, InvalidValue};
 
 /// A conversation's id: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
 ///
 /// The gateway may hand an id on to the provider that it picks, so an id must hold no secret, path,
 /// user name or e-mail address. [`SessionId::new`] makes one that holds nothing at all;
-/// [`SessionId::derive`] makes one of a name that must not be seen.
+/// [`SessionId::derive`] makes one from a name that must not be seen.
 ///
 /// ```
-/// use reqwest_opencode_session::{InvalidSessionId, SessionId};
+/// use reqwest_opencode_session::{InvalidValue, SessionId};
 ///
 /// let stored: SessionId = "01a20360-f6d2-7083-9a19-5a139a403ac6".parse()?;
-/// assert_eq!(stored.as_ref(), "01a20360-f6d2-7083-9a19-5a139a403ac6");
-/// assert_eq!("".parse::<SessionId>(), Err(InvalidSessionId::Empty));
-/// # Ok::<(), InvalidSessionId>(())
+/// assert_eq!(stored, *"01a20360-f6d2-7083-9a19-5a139a403ac6");
+/// assert_eq!("".parse::<SessionId>(), Err(InvalidValue::Empty));
+/// # Ok::<(), InvalidValue>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(HeaderValue);
+
+/// The id of one turn: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
+///
+/// A turn is one prompt of the user and all that is done for it. [`Session::turn`] makes one; an
+/// application that has ids of its own for its users' prompts, or goes on with a turn in another
+/// process, passes them to [`Session::with_turn`]. What must not stand in a [`SessionId`] must not
+/// stand here either.
+///
+/// ```
+/// use reqwest_opencode_session::{InvalidValue, Session, TurnId};
+///
+/// let turn: TurnId = "01a20360-f6d2-7083-9a19-5a139a403ac6".parse()?;
+/// assert_eq!(Session::new().with_turn(turn.clone()).turn_id(), Some(&turn));
+/// # Ok::<(), InvalidValue>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TurnId(HeaderValue);
 
 impl SessionId {
     /// A new id, unlike every other: a UUIDv7.
@@ -57,133 +73,161 @@ impl SessionId {
     /// assert_ne!(id, SessionId::derive("another-agent", "/home/user/notes.md"));
     /// ```
     pub fn derive(scope: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Self {
-        let namespace = Uuid::new_v5(&Uuid::nil(), scope.as_ref());
-        Uuid::new_v5(&namespace, name.as_ref()).into()
-    }
-
-    /// The session of an incoming request, for proxies that send it on.
-    ///
-    /// Looks at the headers that the gateways take a session from: `x-opencode-session`, then
-    /// `session_id`, `session-id`, `x-session-id` and `x-claude-code-session-id`. The first one
-    /// that is there exactly once and holds a valid id counts.
-    ///
-    /// ```
-    /// use http::{HeaderMap, HeaderValue};
-    /// use reqwest_opencode_session::SessionId;
-    ///
-    /// let mut incoming = HeaderMap::new();
-    /// assert_eq!(SessionId::from_headers(&incoming), None);
-    /// incoming.insert("x-session-id", HeaderValue::from_static("42"));
-    /// assert_eq!(SessionId::from_headers(&incoming).unwrap().as_ref(), "42");
-    /// ```
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let value = header::SESSION_NAMES
-            .iter()
-            .find_map(|name| header::sole_token(headers, name))?;
-        // Copied, because the value may be a slice of the connection's whole read buffer.
-        value.to_str().ok()?.parse().ok()
-    }
-
-    /// The id as a string.
-    pub fn as_str(&self) -> &str {
-        self.0.to_str().expect("a session id is visible ASCII")
-    }
-
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        headers.insert(header::SESSION, self.0.clone());
+        derived(scope.as_ref(), name.as_ref()).into()
     }
 }
 
-impl FromStr for SessionId {
-    type Err = InvalidSessionId;
-
-    fn from_str(id: &str) -> Result<Self, InvalidSessionId> {
-        Ok(Self(header::token(id)?))
+impl TurnId {
+    /// A new id, unlike every other: a UUIDv7.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default that is never the same twice would hide a new id"
+    )]
+    pub fn new() -> Self {
+        Uuid::now_v7().into()
     }
 }
 
-impl TryFrom<&str> for SessionId {
-    type Error = InvalidSessionId;
-
-    fn try_from(id: &str) -> Result<Self, InvalidSessionId> {
-        id.parse()
-    }
+fn derived(scope: &[u8], name: &[u8]) -> Uuid {
+    let namespace = Uuid::new_v5(&Uuid::nil(), scope);
+    Uuid::new_v5(&namespace, name)
 }
 
-impl TryFrom<String> for SessionId {
-    type Error = InvalidSessionId;
+/// What both ids can do.
+macro_rules! impl_id {
+    ($id:ident) => {
+        impl $id {
+            /// The id as a string.
+            pub fn as_str(&self) -> &str {
+                self.0.to_str().expect("an id is visible ASCII")
+            }
 
-    fn try_from(id: String) -> Result<Self, InvalidSessionId> {
-        id.parse()
-    }
+            /// The id that stands alone in a header, where that is valid.
+            fn from_header(headers: &HeaderMap, name: &http::HeaderName) -> Option<Self> {
+                // Copied, because the value may be a slice of the connection's whole read buffer.
+                header::sole_token(headers, name)?.try_into().ok()
+            }
+        }
+
+        impl FromStr for $id {
+            type Err = InvalidValue;
+
+            fn from_str(id: &str) -> Result<Self, InvalidValue> {
+                Ok(Self(header::token(id)?))
+            }
+        }
+
+        impl TryFrom<&str> for $id {
+            type Error = InvalidValue;
+
+            fn try_from(id: &str) -> Result<Self, InvalidValue> {
+                id.parse()
+            }
+        }
+
+        impl TryFrom<String> for $id {
+            type Error = InvalidValue;
+
+            fn try_from(id: String) -> Result<Self, InvalidValue> {
+                id.parse()
+            }
+        }
+
+        impl TryFrom<&HeaderValue> for $id {
+            type Error = InvalidValue;
+
+            fn try_from(id: &HeaderValue) -> Result<Self, InvalidValue> {
+                String::from_utf8_lossy(id.as_bytes()).parse()
+            }
+        }
+
+        impl TryFrom<HeaderValue> for $id {
+            type Error = InvalidValue;
+
+            fn try_from(id: HeaderValue) -> Result<Self, InvalidValue> {
+                Self::try_from(&id)
+            }
+        }
+
+        impl From<Uuid> for $id {
+            fn from(id: Uuid) -> Self {
+                Self(header::uuid(id))
+            }
+        }
+
+        impl From<$id> for HeaderValue {
+            fn from(id: $id) -> Self {
+                id.0
+            }
+        }
+
+        impl AsRef<str> for $id {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl PartialEq<str> for $id {
+            fn eq(&self, other: &str) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl PartialEq<&str> for $id {
+            fn eq(&self, other: &&str) -> bool {
+                self.as_str() == *other
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($id))
+                    .field(&self.as_str())
+                    .finish()
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl serde::Serialize for $id {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        #[cfg(feature = "serde")]
+        impl<'de> serde::Deserialize<'de> for $id {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?
+                    .parse()
+                    .map_err(serde::de::Error::custom)
+            }
+        }
+    };
 }
 
-impl TryFrom<HeaderValue> for SessionId {
-    type Error = InvalidSessionId;
-
-    fn try_from(id: HeaderValue) -> Result<Self, InvalidSessionId> {
-        String::from_utf8_lossy(id.as_bytes()).parse()
-    }
-}
-
-impl From<Uuid> for SessionId {
-    fn from(id: Uuid) -> Self {
-        Self(header::uuid(id))
-    }
-}
-
-impl From<SessionId> for HeaderValue {
-    fn from(id: SessionId) -> Self {
-        id.0
-    }
-}
-
-impl AsRef<str> for SessionId {
-    fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SessionId").field(&self.as_str()).finish()
-    }
-}
-
-#[cfg(feature = "serde")]
-impl serde::Serialize for SessionId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-#[cfg(feature = "serde")]
-impl<'de> serde::Deserialize<'de> for SessionId {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
+impl_id!(SessionId);
+impl_id!(TurnId);
 
 /// A conversation, or one turn of it: what its requests say about whom they belong to.
 ///
-/// A session never changes. [`turn`](Self::turn), [`subagent`](Self::subagent) and
-/// [`fork`](Self::fork) make another one from it, and a clone is the same one.
+/// A session never changes. Its methods make another one from it, and a clone is the same one.
 ///
 /// | made by | `x-opencode-session` | `x-opencode-request` | `x-parent-session-id` |
 /// |---|---|---|---|
 /// | `Session::new()` | new | none | none |
 /// | `Session::from(id)` | `id` | none | none |
 /// | `session.turn()` | the same | new | the same |
+/// | `session.with_turn(turn)` | the same | `turn` | the same |
 /// | `session.subagent()` | new | none | `session`'s id |
-/// | `session.fork()` | new | none | none |
+/// | `session.with_parent(parent)` | the same | the same | `parent` |
+///
+/// A conversation that goes its own way from another one (a fork) is a new session.
 ///
 /// ```
 /// use reqwest_opencode_session::Session;
@@ -196,14 +240,21 @@ impl<'de> serde::Deserialize<'de> for SessionId {
 /// assert_eq!(helper.parent(), Some(conversation.id()));
 /// assert_ne!(helper.id(), conversation.id());
 /// ```
+///
+/// # Serde
+///
+/// With the feature `serde`, a session is a struct of its `id`, `parent` and `turn`, and comes back
+/// equal to what was stored. An id that is stored alone is a [`SessionId`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Session(Arc<Parts>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename = "Session"))]
 struct Parts {
     id: SessionId,
     parent: Option<SessionId>,
-    request: Option<HeaderValue>,
+    turn: Option<TurnId>,
 }
 
 impl Session {
@@ -216,6 +267,51 @@ impl Session {
         SessionId::new().into()
     }
 
+    /// The one session of this process, made when it is first needed and the same from then on.
+    ///
+    /// It is the default [`Fallback`](crate::Fallback): right for a program that holds one
+    /// conversation, however many clients it builds.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::Session;
+    ///
+    /// assert_eq!(Session::process(), Session::process());
+    /// ```
+    pub fn process() -> Self {
+        process().clone()
+    }
+
+    /// The session of an incoming request, for proxies that send it on: the client's own claim.
+    ///
+    /// It is read from the headers that the gateways take a session from, `x-opencode-session`,
+    /// `session_id`, `session-id`, `x-session-id` and `x-claude-code-session-id`, and then from
+    /// `x-session-affinity`, which OpenCode's client sends to other providers. The first one that
+    /// is there exactly once and holds a valid id counts. With it come the turn
+    /// (`x-opencode-request-id`, or else `x-opencode-request`) and the parent, where these are
+    /// valid. Without a session the answer is `None`.
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue};
+    /// use reqwest_opencode_session::Session;
+    ///
+    /// let mut incoming = HeaderMap::new();
+    /// assert_eq!(Session::from_headers(&incoming), None);
+    /// incoming.insert("x-session-id", HeaderValue::from_static("42"));
+    /// assert_eq!(Session::from_headers(&incoming).unwrap().id(), &"42");
+    /// ```
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let id = header::SESSION_NAMES
+            .iter()
+            .find_map(|name| SessionId::from_header(headers, name))?;
+        Some(Self(Arc::new(Parts {
+            id,
+            parent: SessionId::from_header(headers, &header::PARENT_SESSION),
+            turn: [header::OTHER_TURN, header::TURN]
+                .iter()
+                .find_map(|name| TurnId::from_header(headers, name)),
+        })))
+    }
+
     /// The conversation's id.
     pub fn id(&self) -> &SessionId {
         &self.0.id
@@ -226,22 +322,26 @@ impl Session {
         self.0.parent.as_ref()
     }
 
-    /// The turn's id, where this is a [`turn`](Self::turn).
-    pub fn request_id(&self) -> Option<&str> {
-        self.0
-            .request
-            .as_ref()
-            .map(|id| id.to_str().expect("a request id is a UUID"))
+    /// The turn's id, where this is a turn.
+    pub fn turn_id(&self) -> Option<&TurnId> {
+        self.0.turn.as_ref()
     }
 
-    /// The same session with a new `x-opencode-request`: one for each prompt of the user.
+    /// The same session with a new turn: one for each prompt of the user.
     ///
     /// Everything that is done for that prompt belongs to the turn: the conversation's title,
-    /// retries, the calls after a tool's answer.
+    /// retries, the calls after a tool's answer. A compaction is a turn of its own.
     #[must_use = "a turn is another session; this one is unchanged"]
     pub fn turn(&self) -> Self {
+        self.with_turn(TurnId::new())
+    }
+
+    /// The same session with this turn: one that began in another process, or the application's own
+    /// id of it.
+    #[must_use = "a turn is another session; this one is unchanged"]
+    pub fn with_turn(&self, turn: TurnId) -> Self {
         Self(Arc::new(Parts {
-            request: Some(header::uuid(Uuid::now_v7())),
+            turn: Some(turn),
             ..Parts::clone(&self.0)
         }))
     }
@@ -249,24 +349,46 @@ impl Session {
     /// A new session that names this one as its parent.
     #[must_use = "a subagent is another session; this one is unchanged"]
     pub fn subagent(&self) -> Self {
+        Self::new().with_parent(self.id().clone())
+    }
+
+    /// The same session as the subagent of another one: for a subagent that is resumed.
+    #[must_use = "a subagent is another session; this one is unchanged"]
+    pub fn with_parent(&self, parent: SessionId) -> Self {
         Self(Arc::new(Parts {
-            id: SessionId::new(),
-            parent: Some(self.id().clone()),
-            request: None,
+            parent: Some(parent),
+            ..Parts::clone(&self.0)
         }))
     }
 
-    /// A new session with no parent, for a conversation that goes its own way from here.
+    /// The same session under ids that say nothing: each of its ids through [`SessionId::derive`].
     ///
-    /// The same as [`Session::new`], under the name of what the user does.
-    #[must_use = "a fork is another session; this one is unchanged"]
-    pub fn fork(&self) -> Self {
-        Self::new()
+    /// For proxies and routers: with a scope for each tenant, the ids of two tenants never meet,
+    /// and the ids that clients send never reach the gateway.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::{Session, SessionId};
+    ///
+    /// let claimed = Session::from(SessionId::try_from("notes")?).turn();
+    /// let sent = claimed.derived("tenant 1 of my-proxy, and a secret");
+    /// assert_eq!(sent, claimed.derived("tenant 1 of my-proxy, and a secret"));
+    /// assert_ne!(sent.id(), claimed.derived("tenant 2 of my-proxy, and a secret").id());
+    /// # Ok::<(), reqwest_opencode_session::InvalidValue>(())
+    /// ```
+    #[must_use = "the derived session is another one; this one is unchanged"]
+    pub fn derived(&self, scope: impl AsRef<[u8]>) -> Self {
+        let derived = |id: &str| derived(scope.as_ref(), id.as_bytes());
+        Self(Arc::new(Parts {
+            id: derived(self.id().as_str()).into(),
+            parent: self.parent().map(|id| derived(id.as_str()).into()),
+            turn: self.turn_id().map(|id| derived(id.as_str()).into()),
+        }))
     }
 
-    /// The headers that a request of this session bears, for clients that take extra headers.
+    /// The headers that a request of this session carries, for clients that take extra headers.
     ///
     /// They go to whichever host the request is for, so give them only to a client of OpenCode.
+    /// [`headers_for`](crate::OpencodeSessionMiddleware::headers_for) looks at the URL first.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, header};
@@ -276,22 +398,57 @@ impl Session {
     /// ```
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        self.write(&mut headers);
+        self.ids().write(&mut headers);
         headers
     }
 
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let Parts {
-            id,
-            parent,
-            request,
-        } = &*self.0;
-        id.write(headers);
-        if let Some(request) = request {
-            headers.insert(header::REQUEST, request.clone());
+    pub(crate) fn ids(&self) -> Ids<'_> {
+        let Parts { id, parent, turn } = &*self.0;
+        Ids {
+            session: id,
+            parent: parent.as_ref(),
+            turn: turn.as_ref(),
         }
-        if let Some(parent) = parent {
+    }
+}
+
+fn process() -> &'static Session {
+    static PROCESS: OnceLock<Session> = OnceLock::new();
+    PROCESS.get_or_init(Session::new)
+}
+
+/// What a request is given: the ids of a [`Session`], or a [`SessionId`] alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Ids<'a> {
+    pub session: &'a SessionId,
+    pub parent: Option<&'a SessionId>,
+    pub turn: Option<&'a TurnId>,
+}
+
+impl<'a> Ids<'a> {
+    /// The ids of [`Session::process`], without a reference count.
+    pub fn process() -> Self {
+        process().ids()
+    }
+
+    /// Writes them for a gateway of OpenCode.
+    pub fn write(self, headers: &mut HeaderMap) {
+        headers.insert(header::SESSION, self.session.0.clone());
+        if let Some(turn) = self.turn {
+            headers.insert(header::TURN, turn.0.clone());
+        }
+        if let Some(parent) = self.parent {
             headers.insert(header::PARENT_SESSION, parent.0.clone());
+        }
+    }
+}
+
+impl<'a> From<&'a SessionId> for Ids<'a> {
+    fn from(session: &'a SessionId) -> Self {
+        Self {
+            session,
+            parent: None,
+            turn: None,
         }
     }
 }
@@ -301,8 +458,14 @@ impl From<SessionId> for Session {
         Self(Arc::new(Parts {
             id,
             parent: None,
-            request: None,
+            turn: None,
         }))
+    }
+}
+
+impl From<&SessionId> for Session {
+    fn from(id: &SessionId) -> Self {
+        id.clone().into()
     }
 }
 
@@ -311,7 +474,67 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("id", self.id())
             .field("parent", &self.parent())
-            .field("request_id", &self.request_id())
+            .field("turn", &self.turn_id())
             .finish()
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Session {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Session {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(Arc::new(Parts::deserialize(deserializer)?)))
+    }
+}
+
+/// What names a session: a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of
+/// them.
+///
+/// `None` names no session, and where it is given, nothing changes.
+///
+/// This trait is sealed: it is implemented for these types alone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name a session",
+    label = "not a session",
+    note = "a `Session`, a `SessionId`, a reference to either, or an `Option` of these does"
+)]
+pub trait IntoSession: sealed::IntoSession {}
+
+mod sealed {
+    pub trait IntoSession {
+        fn into_session(self) -> Option<super::Session>;
+    }
+}
+
+macro_rules! impl_into_session {
+    ($($name:ty: $into_session:expr,)*) => {$(
+        impl IntoSession for $name {}
+
+        impl sealed::IntoSession for $name {
+            fn into_session(self) -> Option<Session> {
+                Some($into_session(self))
+            }
+        }
+    )*};
+}
+
+impl_into_session! {
+    Session: Session::from,
+    &Session: Session::clone,
+    SessionId: Session::from,
+    &SessionId: Session::from,
+}
+
+impl<T: IntoSession> IntoSession for Option<T> {}
+
+impl<T: IntoSession> sealed::IntoSession for Option<T> {
+    fn into_session(self) -> Option<Session> {
+        self.and_then(T::into_session)
     }
 }

@@ -1,13 +1,15 @@
-//! Which requests get a session: those whose origin is a target.
+//! Which requests get a session, and in which header: those whose origin is a target.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use http::Uri;
-use reqwest::Url;
+use http::{HeaderName, Uri};
+use thiserror::Error;
+use url::Url;
 
-use crate::error::InvalidTarget;
+use crate::header;
 
 /// An origin, or the subdomains of one, whose requests get a session.
 ///
@@ -31,51 +33,260 @@ use crate::error::InvalidTarget;
 /// assert!(!target.matches(&"https://example.com.evil.test/v1".parse::<http::Uri>()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # What it receives
+///
+/// A target receives what the gateways of OpenCode read, unless it names a
+/// [session header](Self::session_header) of its own.
+///
+/// # Serde
+///
+/// With the feature `serde`, a target is its origin as a string or, where it has a session header
+/// of its own, a map: `{"origin": "https://openrouter.ai", "session_header": "x-session-id"}`. Both
+/// need a format that describes itself, such as JSON or TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
-    origin: Origin<'static>,
+    scheme: Scheme,
+    /// In lower case and without a trailing dot.
+    host: Cow<'static, str>,
+    port: u16,
     subdomains: bool,
+    /// Where it is none of OpenCode's: the header that it takes a session in.
+    session_header: Option<HeaderName>,
 }
+
+/// `https://*.opencode.ai`, where the staging hosts are, and `https://opencode.ai`.
+static OPENCODE: [Target; 2] = [Target::opencode(true), Target::opencode(false)];
 
 impl Target {
+    const fn opencode(subdomains: bool) -> Self {
+        Self {
+            scheme: Scheme::Https,
+            host: Cow::Borrowed("opencode.ai"),
+            port: Scheme::Https.default_port(),
+            subdomains,
+            session_header: None,
+        }
+    }
+
     /// Whether a request to this URL gets a session.
     pub fn matches<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
-        url.origin()
-            .is_some_and(|origin| self.matches_origin(&origin))
+        with_host(url, |host| self.matches_host(host, url))
     }
 
-    pub(crate) fn matches_origin(&self, origin: &Origin<'_>) -> bool {
-        let own = &self.origin;
-        let host = origin.host.as_bytes();
-        origin.port == own.port
-            && origin.scheme == own.scheme
-            && if self.subdomains {
-                host.strip_suffix(own.host.as_bytes())
-                    .and_then(|rest| rest.strip_suffix(b"."))
-                    .is_some_and(|labels| {
-                        labels
-                            .split(|&byte| byte == b'.')
-                            .all(|label| !label.is_empty())
-                    })
-            } else {
-                host == own.host.as_bytes()
-            }
+    /// The same target, for a gateway that takes a session in another header than OpenCode's.
+    ///
+    /// Its requests get the session's id in that header, by the same rule of which session, and
+    /// nothing else of this crate: no turn, no parent, no client's name, no user agent.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTarget::InvalidHeader`] for what cannot be the name of a header, and
+    /// [`InvalidTarget::ReservedHeader`] for a header that has another meaning: credentials,
+    /// cookies, transport, content, `user-agent`, and OpenCode's headers but for
+    /// [`header::SESSION`](crate::header::SESSION).
+    ///
+    /// ```
+    /// use reqwest_opencode_session::Target;
+    ///
+    /// let target = "https://openrouter.ai".parse::<Target>()?.session_header("x-session-id")?;
+    /// # Ok::<(), reqwest_opencode_session::InvalidTarget>(())
+    /// ```
+    pub fn session_header(self, name: impl AsRef<str>) -> Result<Self, InvalidTarget> {
+        let name = name.as_ref();
+        let invalid = || InvalidTarget::InvalidHeader {
+            name: name.to_owned(),
+        };
+        let header = HeaderName::from_str(name).map_err(|_| invalid())?;
+        if let Some(purpose) = reserved_for(&header) {
+            return Err(InvalidTarget::ReservedHeader {
+                name: name.to_owned(),
+                purpose,
+            });
+        }
+        Ok(Self {
+            session_header: Some(header),
+            ..self
+        })
     }
 
-    /// `https://opencode.ai` and `https://*.opencode.ai`, where the staging hosts are.
-    pub(crate) fn opencode() -> Vec<Self> {
-        [false, true]
-            .map(|subdomains| Self {
-                origin: Origin {
-                    scheme: Scheme::Https,
-                    host: Cow::Borrowed("opencode.ai"),
-                    port: Scheme::Https.default_port(),
-                },
-                subdomains,
-            })
-            .into()
+    /// Whether both name the same origin, or the subdomains of the same one.
+    pub(crate) fn is_same_origin(&self, other: &Self) -> bool {
+        let origin = |target: &Self| (target.scheme, target.port, target.subdomains);
+        origin(self) == origin(other) && self.host == other.host
+    }
+
+    /// What a request to this target carries.
+    pub(crate) fn dialect(&self) -> Dialect<'_> {
+        match &self.session_header {
+            None => Dialect::OpenCode,
+            Some(header) => Dialect::Other(header),
+        }
+    }
+
+    // The host first: it is what differs most.
+    fn matches_host<U: RequestUrl + ?Sized>(&self, host: &str, url: &U) -> bool {
+        let (host, own) = (host.as_bytes(), self.host.as_bytes());
+        let is_host = if self.subdomains {
+            host.strip_suffix(own)
+                .and_then(|rest| rest.strip_suffix(b"."))
+                .is_some_and(are_whole_labels)
+        } else {
+            host == own
+        };
+        is_host
+            && Scheme::of(url) == Some(self.scheme)
+            && url.port_or(self.scheme.default_port()) == Some(self.port)
     }
 }
+
+fn are_whole_labels(labels: &[u8]) -> bool {
+    labels
+        .split(|&byte| byte == b'.')
+        .all(|label| !label.is_empty())
+}
+
+/// Calls `matches` with the URL's host, in lower case and without a trailing dot.
+fn with_host<U: RequestUrl + ?Sized, T: Default>(url: &U, matches: impl FnOnce(&str) -> T) -> T {
+    let Some(host) = url.host() else {
+        return T::default();
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if U::HAS_LOWER_CASE || !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        matches(host)
+    } else {
+        matches(&host.to_ascii_lowercase())
+    }
+}
+
+/// What the requests to a target carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect<'a> {
+    /// All headers of OpenCode.
+    OpenCode,
+    /// The session in this header, and nothing else.
+    Other(&'a HeaderName),
+}
+
+impl<'a> Dialect<'a> {
+    /// The header that carries the session.
+    pub fn session_header(self) -> &'a HeaderName {
+        static SESSION: HeaderName = header::SESSION;
+        match self {
+            Self::OpenCode => &SESSION,
+            Self::Other(header) => header,
+        }
+    }
+}
+
+/// The targets of one middleware.
+#[derive(Debug, Clone)]
+pub(crate) struct Targets(Cow<'static, [Target]>);
+
+impl Targets {
+    /// `https://opencode.ai` and its subdomains.
+    pub const OPENCODE: Self = Self(Cow::Borrowed(&OPENCODE));
+
+    pub fn as_slice(&self) -> &[Target] {
+        &self.0
+    }
+
+    pub fn push(&mut self, target: Target) {
+        self.0.to_mut().push(target);
+    }
+
+    /// What a request to this URL carries, where it is for a target. Of several targets that match,
+    /// the last one decides.
+    pub fn find<U: RequestUrl + ?Sized>(&self, url: &U) -> Option<Dialect<'_>> {
+        let found = with_host(url, |host| {
+            let mut targets = self.0.iter().rev();
+            targets.find(|target| target.matches_host(host, url))
+        });
+        match found {
+            Some(target) => Some(target.dialect()),
+            None => implicit::find(url),
+        }
+    }
+}
+
+impl FromIterator<Target> for Targets {
+    fn from_iter<I: IntoIterator<Item = Target>>(targets: I) -> Self {
+        Self(targets.into_iter().collect())
+    }
+}
+
+/// The gateways of `testing` that run in this process: targets of every middleware that names none
+/// for their URL.
+#[cfg(feature = "testing")]
+pub(crate) mod implicit {
+    use std::sync::{PoisonError, RwLock};
+
+    use super::{Dialect, RequestUrl, Target};
+
+    static RUNNING: RwLock<Vec<Target>> = RwLock::new(Vec::new());
+
+    /// Makes origins targets until it is dropped.
+    #[derive(Debug)]
+    pub struct Guard(Vec<Target>);
+
+    impl Guard {
+        pub fn new(origins: Vec<Target>) -> Self {
+            let mut running = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
+            running.extend_from_slice(&origins);
+            Self(origins)
+        }
+    }
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let mut running = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|target| !self.0.contains(target));
+        }
+    }
+
+    pub(super) fn find<U: RequestUrl + ?Sized>(url: &U) -> Option<Dialect<'static>> {
+        let running = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
+        let is_running = running.iter().any(|target| target.matches(url));
+        is_running.then_some(Dialect::OpenCode)
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+mod implicit {
+    pub(super) fn find<U: ?Sized>(_: &U) -> Option<super::Dialect<'static>> {
+        None
+    }
+}
+
+/// What a header is for that can be no session header, and `None` for every other one.
+fn reserved_for(name: &HeaderName) -> Option<&'static str> {
+    Some(match name.as_str() {
+        "authorization"
+        | "proxy-authorization"
+        | "proxy-authenticate"
+        | "www-authenticate"
+        | "api-key"
+        | "x-api-key"
+        | "x-goog-api-key" => "credentials",
+        "cookie" | "set-cookie" => "cookies",
+        "connection" | "host" | "keep-alive" | "proxy-connection" | "te" | "trailer"
+        | "transfer-encoding" | "upgrade" => "transport",
+        "accept" | "accept-encoding" | "content-encoding" | "content-length" | "content-type"
+        | "expect" => "content",
+        "user-agent" => "the client's name",
+        _ if OPENCODE_ONLY.contains(name) => "OpenCode",
+        _ => return None,
+    })
+}
+
+/// The headers of OpenCode that are no session.
+const OPENCODE_ONLY: [HeaderName; 5] = [
+    header::TURN,
+    header::OTHER_TURN,
+    header::CLIENT,
+    header::PROJECT,
+    header::PARENT_SESSION,
+];
 
 impl FromStr for Target {
     type Err = InvalidTarget;
@@ -95,10 +306,9 @@ impl FromStr for Target {
             .split_once("://")
             .filter(|(scheme, _)| !scheme.is_empty())
             .ok_or(InvalidTarget::NoScheme)?;
-        let scheme =
-            Scheme::parse(&lower_case(scheme)).ok_or_else(|| InvalidTarget::UnknownScheme {
-                scheme: scheme.to_owned(),
-            })?;
+        let scheme = Scheme::parse(scheme).ok_or_else(|| InvalidTarget::UnknownScheme {
+            scheme: scheme.to_owned(),
+        })?;
         let (authority, rest) =
             rest.split_at(rest.find(['/', '\\', '?', '#']).unwrap_or(rest.len()));
         if authority.contains('@') {
@@ -119,14 +329,12 @@ impl FromStr for Target {
         if host.contains('*') || (subdomains && !is_name) {
             return Err(InvalidTarget::BadWildcard);
         }
-        let port = port.unwrap_or(scheme.default_port());
         Ok(Self {
-            origin: Origin {
-                scheme,
-                host: host.into(),
-                port,
-            },
+            scheme,
+            host: host.into(),
+            port: port.unwrap_or(scheme.default_port()),
             subdomains,
+            session_header: None,
         })
     }
 }
@@ -139,10 +347,86 @@ impl TryFrom<&str> for Target {
     }
 }
 
+impl TryFrom<String> for Target {
+    type Error = InvalidTarget;
+
+    fn try_from(target: String) -> Result<Self, InvalidTarget> {
+        target.parse()
+    }
+}
+
+/// The target's origin, as it is parsed.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.origin
-            .write(f, if self.subdomains { "*." } else { "" })
+        let labels = if self.subdomains { "*." } else { "" };
+        write!(f, "{}://{labels}{}", self.scheme.as_str(), self.host)?;
+        if self.port != self.scheme.default_port() {
+            write!(f, ":{}", self.port)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "serde")]
+mod written {
+    use std::fmt;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{Error, MapAccess, Visitor};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Target;
+
+    /// A target with a session header of its own.
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct WithHeader {
+        origin: String,
+        session_header: String,
+    }
+
+    impl Serialize for Target {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let origin = self.to_string();
+            match &self.session_header {
+                None => origin.serialize(serializer),
+                Some(header) => WithHeader {
+                    origin,
+                    session_header: header.to_string(),
+                }
+                .serialize(serializer),
+            }
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Target {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_any(TargetVisitor)
+        }
+    }
+
+    struct TargetVisitor;
+
+    impl<'de> Visitor<'de> for TargetVisitor {
+        type Value = Target;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(
+                "an origin such as `https://opencode.ai`, or a map of `origin` and `session_header`",
+            )
+        }
+
+        fn visit_str<E: Error>(self, origin: &str) -> Result<Target, E> {
+            origin.parse().map_err(E::custom)
+        }
+
+        fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Target, M::Error> {
+            let written = WithHeader::deserialize(MapAccessDeserializer::new(map))?;
+            let target = self.visit_str(&written.origin)?;
+            target
+                .session_header(written.session_header)
+                .map_err(M::Error::custom)
+        }
     }
 }
 
@@ -180,7 +464,7 @@ fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
     let Some(name) = url.domain() else {
         return Ok((url.host_str().unwrap_or_default().to_owned(), false));
     };
-    let name = without_trailing_dot(name);
+    let name = name.strip_suffix('.').unwrap_or(name);
     // The limits of DNS: RFC 1035, section 2.3.4.
     if name.len() > 253
         || name
@@ -194,45 +478,24 @@ fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
     Ok((name.to_owned(), true))
 }
 
-fn lower_case(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        text.to_ascii_lowercase().into()
-    } else {
-        text.into()
-    }
-}
-
-fn without_trailing_dot(host: &str) -> &str {
-    host.strip_suffix('.').unwrap_or(host)
-}
-
-/// A URL of a request: [`reqwest::Url`], which is `url::Url`, or [`http::Uri`].
-///
-/// This trait is sealed: it is implemented here and nowhere else.
-///
-/// ```compile_fail
-/// struct Address;
-///
-/// impl reqwest_opencode_session::RequestUrl for Address {}
-/// ```
-pub trait RequestUrl: sealed::Parts {}
-
-impl<U: sealed::Parts + ?Sized> RequestUrl for U {}
-
 /// The schemes that a target can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
+    /// `http`
     Http,
+    /// `https`
     Https,
 }
 
 impl Scheme {
     fn parse(scheme: &str) -> Option<Self> {
-        match scheme {
-            "https" => Some(Self::Https),
-            "http" => Some(Self::Http),
-            _ => None,
-        }
+        [Self::Https, Self::Http]
+            .into_iter()
+            .find(|known| scheme.eq_ignore_ascii_case(known.as_str()))
+    }
+
+    fn of<U: RequestUrl + ?Sized>(url: &U) -> Option<Self> {
+        Self::parse(url.scheme()?)
     }
 
     fn as_str(self) -> &'static str {
@@ -242,7 +505,7 @@ impl Scheme {
         }
     }
 
-    fn default_port(self) -> u16 {
+    const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,
@@ -250,58 +513,61 @@ impl Scheme {
     }
 }
 
-/// The part of a URL that targets look at. The host is in lower case and has no trailing dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin<'a> {
-    scheme: Scheme,
-    host: Cow<'a, str>,
-    port: u16,
-}
+/// The URL of a request: [`url::Url`], which is `reqwest::Url`, or [`http::Uri`].
+///
+/// This trait is sealed: it is implemented for these types alone. A `Uri` that has no scheme and no
+/// host, such as the path alone that `hyper::client::conn` takes, is never for a target.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the URL of a request",
+    note = "a `url::Url`, which is `reqwest::Url`, is one, and so is an `http::Uri`"
+)]
+pub trait RequestUrl: sealed::RequestUrl {}
 
-impl<'a> Origin<'a> {
-    /// `None` where a target cannot have this scheme.
-    fn new(scheme: &str, host: Cow<'a, str>, port: Option<u16>) -> Option<Self> {
-        let scheme = Scheme::parse(scheme)?;
-        Some(Self {
-            scheme,
-            host,
-            port: port.unwrap_or(scheme.default_port()),
-        })
-    }
+impl RequestUrl for Url {}
+impl RequestUrl for Uri {}
 
-    #[cfg(feature = "tracing")]
-    pub(crate) fn host(&self) -> &str {
-        &self.host
-    }
-
-    fn write(&self, f: &mut fmt::Formatter<'_>, before_host: &str) -> fmt::Result {
-        write!(f, "{}://{before_host}{}", self.scheme.as_str(), self.host)?;
-        if self.port != self.scheme.default_port() {
-            write!(f, ":{}", self.port)?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Origin<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, "")
+/// What an error may show of a URL: scheme, host and port, without user info.
+pub(crate) fn origin<U: RequestUrl + ?Sized>(url: &U) -> String {
+    let default_port = Scheme::of(url).map_or(0, Scheme::default_port);
+    let (scheme, host) = (url.scheme(), url.host());
+    let origin = format!(
+        "{}://{}",
+        scheme.unwrap_or_default(),
+        host.unwrap_or_default()
+    );
+    match url.port_or(default_port) {
+        Some(port) if port != default_port => format!("{origin}:{port}"),
+        _ => origin,
     }
 }
 
 mod sealed {
-    use super::{Origin, Uri, Url, lower_case, parse_port, without_trailing_dot};
+    use super::{Uri, Url, parse_port};
 
-    pub trait Parts {
-        fn origin(&self) -> Option<Origin<'_>>;
+    pub trait RequestUrl {
+        /// Whether scheme and host are always in lower case.
+        const HAS_LOWER_CASE: bool;
+
+        fn scheme(&self) -> Option<&str>;
+        fn host(&self) -> Option<&str>;
+        /// The port, or the default one where the URL names none. `None` for what is no port.
+        fn port_or(&self, default: u16) -> Option<u16>;
         fn path(&self) -> &str;
     }
 
-    impl Parts for Url {
-        fn origin(&self) -> Option<Origin<'_>> {
-            // The parser has put both into lower case.
-            let host = without_trailing_dot(self.host_str()?);
-            Origin::new(self.scheme(), host.into(), self.port())
+    impl RequestUrl for Url {
+        const HAS_LOWER_CASE: bool = true;
+
+        fn scheme(&self) -> Option<&str> {
+            Some(self.scheme())
+        }
+
+        fn host(&self) -> Option<&str> {
+            self.host_str()
+        }
+
+        fn port_or(&self, default: u16) -> Option<u16> {
+            Some(self.port().unwrap_or(default))
         }
 
         fn path(&self) -> &str {
@@ -309,21 +575,120 @@ mod sealed {
         }
     }
 
-    impl Parts for Uri {
-        fn origin(&self) -> Option<Origin<'_>> {
-            let host = self.host()?;
-            let authority = self.authority()?.as_str();
+    impl RequestUrl for Uri {
+        const HAS_LOWER_CASE: bool = false;
+
+        fn scheme(&self) -> Option<&str> {
+            self.scheme_str()
+        }
+
+        fn host(&self) -> Option<&str> {
+            self.host()
+        }
+
+        fn port_or(&self, default: u16) -> Option<u16> {
             // `Uri::port` takes `+443` for a port and `65979` for none.
-            let port = match authority.rsplit('@').next()?.strip_prefix(host)? {
-                "" | ":" => None,
-                rest => Some(parse_port(rest.strip_prefix(':')?)?),
-            };
-            let host = lower_case(without_trailing_dot(host));
-            Origin::new(&lower_case(self.scheme_str()?), host, port)
+            let after_user_info = self.authority()?.as_str().rsplit('@').next()?;
+            match after_user_info.strip_prefix(self.host()?)? {
+                "" | ":" => Some(default),
+                port => parse_port(port.strip_prefix(':')?),
+            }
         }
 
         fn path(&self) -> &str {
             self.path()
         }
+    }
+}
+
+/// A string that is not a [`Target`], or a header that a target cannot take a session in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[non_exhaustive]
+pub enum InvalidTarget {
+    /// It does not begin with a scheme and `://`.
+    #[error("the target names no scheme; write it as in `https://opencode.ai`")]
+    NoScheme,
+    /// Its scheme is neither `http` nor `https`.
+    #[error("the target's scheme is `{scheme}`; it must be `https` or `http`")]
+    #[non_exhaustive]
+    UnknownScheme {
+        /// The scheme that it names.
+        scheme: String,
+    },
+    /// It holds a character that is not visible ASCII (0x21 to 0x7E).
+    #[error(
+        "character {} of the target is {character:?}, and only visible ASCII is allowed; \
+         write an international name in its `xn--` form", position + 1
+    )]
+    #[non_exhaustive]
+    IllegalCharacter {
+        /// How many characters stand before it.
+        position: usize,
+        /// The character.
+        character: char,
+    },
+    /// It holds a user name or a password.
+    #[error("the target has user info before an `@`; leave that out, a target never looks at it")]
+    UserInfo,
+    /// It names no host.
+    #[error("the target names no host; write it as in `https://opencode.ai`")]
+    EmptyHost,
+    /// Its host is not one that a URL can have.
+    #[error("the target's host `{host}` is not valid: {reason}")]
+    #[non_exhaustive]
+    InvalidHost {
+        /// The host, as it was written.
+        host: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Its host has a `*` elsewhere than as the whole first label before a name.
+    #[error(
+        "the target's `*` must be the whole first label before a name, \
+         as in `https://*.example.com`"
+    )]
+    BadWildcard,
+    /// Its port is not a number from 1 to 65535.
+    #[error("the target's port is `{port}`; it must be a number from 1 to 65535")]
+    #[non_exhaustive]
+    InvalidPort {
+        /// What stands behind the host's colon.
+        port: String,
+    },
+    /// It has a path, a query or a fragment.
+    #[error(
+        "the target goes on after host and port, from character {} on; \
+         leave out path, query and fragment", position + 1
+    )]
+    #[non_exhaustive]
+    NotAnOrigin {
+        /// How many characters stand before the path, query or fragment.
+        position: usize,
+    },
+    /// Its session header cannot be the name of a header.
+    #[error("the session header {name:?} is not a header's name; write it as in `x-session-id`")]
+    #[non_exhaustive]
+    InvalidHeader {
+        /// The name, as it was written.
+        name: String,
+    },
+    /// Its session header has another meaning.
+    #[error(
+        "the session header `{name}` is reserved for {purpose}; \
+         name the header in which the gateway takes a session, such as `x-session-id`"
+    )]
+    #[non_exhaustive]
+    ReservedHeader {
+        /// The name, as it was written.
+        name: String,
+        /// What the header is for.
+        purpose: &'static str,
+    },
+}
+
+/// So that a builder takes a target as well as a string that is one.
+impl From<Infallible> for InvalidTarget {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }

@@ -59,6 +59,7 @@ mod routing;
 mod server;
 mod state;
 
+use std::fmt;
 use std::io;
 use std::iter::repeat_n;
 use std::mem;
@@ -73,11 +74,13 @@ use self::record::assert_each;
 use self::server::Server;
 use self::state::State;
 use crate::session::Session;
-use crate::target::Target;
+use crate::target::{Target, implicit};
 
 /// A gateway on a free port of the loopback interface. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Gateway {
+    // Dropped first: its port may be another server's as soon as it is free.
+    _implicit_target: Option<implicit::Guard>,
     server: Server,
 }
 
@@ -98,6 +101,7 @@ impl Gateway {
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder {
             address: (Ipv4Addr::LOCALHOST, 0).into(),
+            implicit_target: true,
             state: State::new(
                 Self::KEY,
                 ["north", "east", "south"].map(Provider::new).into(),
@@ -118,9 +122,7 @@ impl Gateway {
     /// The gateway as a target, for the [builder](crate::OpencodeSessionMiddlewareBuilder::target) of
     /// a plugin.
     pub fn target(&self) -> Target {
-        self.url("")
-            .parse()
-            .expect("an address with its port is an origin")
+        origin(self.address())
     }
 
     /// Lets this go wrong with the next `count` requests that are otherwise in order.
@@ -202,11 +204,19 @@ impl Gateway {
     }
 }
 
+/// The gateway at an address, or a name, with its port.
+fn origin(address: impl fmt::Display) -> Target {
+    format!("http://{address}")
+        .parse()
+        .expect("an address with its port is an origin")
+}
+
 /// Settings for a [`Gateway`]. Made by [`Gateway::builder`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct GatewayBuilder {
     address: SocketAddr,
+    implicit_target: bool,
     state: State,
 }
 
@@ -235,14 +245,27 @@ impl GatewayBuilder {
         self
     }
 
+    /// Whether the gateway's origin is a target of every middleware in this process while it runs,
+    /// under `localhost`, too. It is, unless this says otherwise: then the gateway plays a stranger.
+    pub fn implicit_target(mut self, implicit: bool) -> Self {
+        self.implicit_target = implicit;
+        self
+    }
+
     /// Starts the gateway.
     ///
     /// # Errors
     ///
     /// Where the address cannot be listened on, or the system gives no thread.
     pub fn start(self) -> io::Result<Gateway> {
+        let server = Server::start(self.address, self.state)?;
+        let address = server.address;
+        let origins = [address.to_string(), format!("localhost:{}", address.port())];
         Ok(Gateway {
-            server: Server::start(self.address, self.state)?,
+            _implicit_target: self
+                .implicit_target
+                .then(|| implicit::Guard::new(origins.map(origin).into())),
+            server,
         })
     }
 }

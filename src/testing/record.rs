@@ -59,7 +59,7 @@ impl SeenRequest {
             session: header::SESSION_NAMES
                 .iter()
                 .find_map(|name| value(&headers, name)),
-            turn: value(&headers, &header::REQUEST),
+            turn: value(&headers, &header::TURN),
             client: value(&headers, &header::CLIENT),
             project: value(&headers, &header::PROJECT),
             parent: value(&headers, &header::PARENT_SESSION),

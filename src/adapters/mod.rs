@@ -1,0 +1,6 @@
+//! The doors for other crates' types.
+
+#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+pub mod reqwest;
+#[cfg(feature = "tower")]
+pub mod tower;

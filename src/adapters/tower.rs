@@ -1,0 +1,134 @@
+//! The door for tower: a layer that applies the rule to each request.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::middleware::OpencodeSessionMiddleware;
+use crate::rule::{HttpRequest, MissingSession};
+
+/// The error of a service that has a [`OpencodeSessionLayer`]: the same as `tower::BoxError`.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl OpencodeSessionMiddleware {
+    /// A tower layer that applies the whole rule to each request.
+    ///
+    /// It stands over services of `reqwest::Request`, such as `reqwest::Client` itself, and of
+    /// [`http::Request<B>`], such as hyper-util's client. It reads the session when the service is
+    /// called. A `buffer` above it calls from a worker outside every scope: put the session into the
+    /// extensions of an `http::Request`, or use a middleware that is
+    /// [bound](Self::bound_to) to it.
+    ///
+    /// Redirects are followed below the layer, if at all: give a `reqwest::Client` the
+    /// `redirect_policy`.
+    ///
+    /// # Errors
+    ///
+    /// The service's error is the inner one, boxed. A [`MissingSession`] can be downcast from it.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
+    /// use tower::ServiceBuilder;
+    ///
+    /// let middleware = OpencodeSessionMiddleware::new();
+    /// let client = reqwest::Client::builder().redirect(middleware.redirect_policy()).build()?;
+    /// let service = ServiceBuilder::new().layer(middleware.layer()).service(client);
+    /// # Ok::<(), reqwest::Error>(())
+    /// ```
+    pub fn layer(&self) -> OpencodeSessionLayer {
+        OpencodeSessionLayer {
+            middleware: self.clone(),
+        }
+    }
+}
+
+/// A layer that applies a middleware's rule to each request. Made by
+/// [`OpencodeSessionMiddleware::layer`].
+#[derive(Debug, Clone)]
+pub struct OpencodeSessionLayer {
+    middleware: OpencodeSessionMiddleware,
+}
+
+impl<S> Layer<S> for OpencodeSessionLayer {
+    type Service = OpencodeSessionService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        OpencodeSessionService {
+            inner,
+            middleware: self.middleware.clone(),
+        }
+    }
+}
+
+/// A service whose requests carry a session. Made by [`OpencodeSessionLayer`].
+#[derive(Debug, Clone)]
+pub struct OpencodeSessionService<S> {
+    inner: S,
+    middleware: OpencodeSessionMiddleware,
+}
+
+impl<S, R> Service<R> for OpencodeSessionService<S>
+where
+    S: Service<R, Error: Into<BoxError>>,
+    R: HttpRequest,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: R) -> Self::Future {
+        match self.middleware.apply(&mut request) {
+            Ok(_) => ResponseFuture::Sent {
+                response: self.inner.call(request),
+            },
+            Err(missing) => ResponseFuture::Refused {
+                missing: Some(missing),
+            },
+        }
+    }
+}
+
+pin_project! {
+    /// The response of an [`OpencodeSessionService`].
+    #[derive(Debug)]
+    #[project = Projected]
+    #[must_use = "futures do nothing unless polled"]
+    pub enum ResponseFuture<F> {
+        #[doc(hidden)]
+        Sent {
+            #[pin]
+            response: F,
+        },
+        #[doc(hidden)]
+        Refused {
+            missing: Option<MissingSession>,
+        },
+    }
+}
+
+impl<F, T, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            Projected::Sent { response } => {
+                Poll::Ready(ready!(response.poll(context)).map_err(Into::into))
+            }
+            Projected::Refused { missing } => {
+                let missing = missing.take().expect("polled after it was ready");
+                Poll::Ready(Err(missing.into()))
+            }
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The rule: which session a request to a target carries, and in which headers.
+//!
+//! Pure, over a URL, a `HeaderMap` and `Extensions`. Every door leads here.
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::USER_AGENT;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+use thiserror::Error;
+
+use crate::header::{self, CLIENT, OTHER_TURN, PARENT_SESSION, PROJECT, TURN};
+use crate::scope;
+use crate::session::{Ids, Session, SessionId};
+use crate::target::{self, Dialect, RequestUrl, Targets};
+use crate::trace::Trace;
+
+/// What one middleware was told to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub targets: Targets,
+    pub client_name: Option<HeaderValue>,
+    pub project: Option<HeaderValue>,
+    pub user_agent: Option<HeaderValue>,
+    pub session_from: Option<SessionFrom>,
+    pub fallback: Fallback,
+    pub existing_header: ExistingHeader,
+}
+
+/// The application's own idea of the current session.
+#[derive(Clone)]
+pub(crate) struct SessionFrom(Arc<dyn Fn() -> Option<Session> + Send + Sync>);
+
+/// The session for a request that was not given one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// [`Session::process`]: one session for the whole process, the same for every client that it
+    /// builds. Right for a program that holds one conversation, such as a command-line agent.
+    #[default]
+    Process,
+    /// This one.
+    Session(Session),
+    /// None: the request goes out without a session, and OpenCode Go refuses it. A session that is
+    /// pinned in a client's default headers then goes out, because reqwest adds those later.
+    Omit,
+    /// None: the request fails with [`MissingSession`] before it goes out. Right for a program that
+    /// holds several conversations.
+    ///
+    /// The origin alone decides: a list of models, which the gateway would give without a session,
+    /// is fetched inside `Session::process().in_scope(…)` or by a client of its own.
+    Reject,
+}
+
+/// What becomes of the valid headers that the caller itself set on a request: session, client and
+/// project.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExistingHeader {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They count as absent, as if the caller had not set them.
+    Replace,
+}
+
+/// What was done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Applied {
+    /// Nothing: its URL is not that of a target.
+    NoTarget,
+    /// It carries a session.
+    Session(Source),
+    /// It goes out without a session: [`Fallback::Omit`].
+    NoSession,
+}
+
+/// Where a request's session came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// A valid header that was already on the request.
+    Header,
+    /// The request's extensions.
+    Extensions,
+    /// The session that the middleware is bound to.
+    Bound,
+    /// The ambient session.
+    Scope,
+    /// The application's own `task_local_extensions`.
+    TaskLocal,
+    /// The source that was given to `session_from`.
+    SessionFrom,
+    /// The [`Fallback`].
+    Fallback,
+}
+
+/// A request to a target that nothing gave a session, under [`Fallback::Reject`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[error(
+    "no session for the request to {url}: run the call inside `.with_session(session)`, put a \
+     `Session` into the request's extensions, or use a middleware that is `bound_to(session)`"
+)]
+pub struct MissingSession {
+    url: String,
+}
+
+impl MissingSession {
+    fn new<U: RequestUrl + ?Sized>(url: &U) -> Self {
+        Self {
+            url: target::origin(url) + url.path(),
+        }
+    }
+
+    /// The URL of the request, without user info, query and fragment.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+/// A request whose headers the rule is applied to: `reqwest::Request` of either generation, the one
+/// of `reqwest::blocking`, [`http::Request`] and [`http::request::Parts`].
+///
+/// This trait is sealed: it is implemented for these types alone, and for those of reqwest with the
+/// feature that brings them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a request that a session can be applied to",
+    note = "a `reqwest::Request`, an `http::Request<B>` and `http::request::Parts` are; for other \
+            types there are `apply_parts` and `headers_for`"
+)]
+pub trait HttpRequest: sealed::HttpRequest {}
+
+impl HttpRequest for http::request::Parts {}
+impl<B> HttpRequest for http::Request<B> {}
+
+pub(crate) mod sealed {
+    use super::{Extensions, HeaderMap, RequestUrl};
+
+    pub trait HttpRequest {
+        type Url: RequestUrl + ?Sized;
+
+        fn url(&self) -> &Self::Url;
+
+        /// Calls `edit` with the headers and, where they can be reached, the extensions.
+        fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T)
+        -> T;
+    }
+}
+
+/// A request in parts.
+pub(crate) struct RequestParts<'a, U: ?Sized> {
+    pub url: &'a U,
+    pub headers: &'a mut HeaderMap,
+    pub extensions: &'a mut Extensions,
+}
+
+impl<U: RequestUrl + ?Sized> sealed::HttpRequest for RequestParts<'_, U> {
+    type Url = U;
+
+    fn url(&self) -> &U {
+        self.url
+    }
+
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
+        edit(self.headers, Some(self.extensions))
+    }
+}
+
+impl sealed::HttpRequest for http::request::Parts {
+    type Url = Uri;
+
+    fn url(&self) -> &Uri {
+        &self.uri
+    }
+
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
+        edit(&mut self.headers, Some(&mut self.extensions))
+    }
+}
+
+impl<B> sealed::HttpRequest for http::Request<B> {
+    type Url = Uri;
+
+    fn url(&self) -> &Uri {
+        self.uri()
+    }
+
+    fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
+        /// Lends the extensions beside the headers, and gives them back, after a panic too.
+        struct Lent<'a, B> {
+            request: &'a mut http::Request<B>,
+            extensions: Extensions,
+        }
+
+        impl<B> Drop for Lent<'_, B> {
+            fn drop(&mut self) {
+                std::mem::swap(self.request.extensions_mut(), &mut self.extensions);
+            }
+        }
+
+        let extensions = std::mem::take(self.extensions_mut());
+        let mut lent = Lent {
+            request: self,
+            extensions,
+        };
+        edit(lent.request.headers_mut(), Some(&mut lent.extensions))
+    }
+}
+
+/// A session that was found for a request. An id alone is not made into a `Session`, which would
+/// allocate.
+enum Found<'a> {
+    Session(Cow<'a, Session>),
+    Id(Cow<'a, SessionId>),
+    Process,
+}
+
+impl Found<'_> {
+    fn ids(&self) -> Ids<'_> {
+        match self {
+            Self::Session(session) => session.ids(),
+            Self::Id(id) => Ids::from(&**id),
+            Self::Process => Ids::process(),
+        }
+    }
+}
+
+/// In a request's extensions: what `session_from` answered, so that a retry keeps it.
+#[derive(Clone)]
+struct Remembered(Session);
+
+/// Nothing gave a session, and the fallback is to refuse.
+struct Unresolved;
+
+impl Settings {
+    /// What [`OpencodeSessionMiddleware::new`](crate::OpencodeSessionMiddleware::new) does.
+    pub const DEFAULT: Self = Self {
+        targets: Targets::OPENCODE,
+        client_name: None,
+        project: None,
+        user_agent: None,
+        session_from: None,
+        fallback: Fallback::Process,
+        existing_header: ExistingHeader::Keep,
+    };
+}
+
+/// The rule for one middleware: its settings, and the session that it is bound to.
+#[derive(Clone, Copy)]
+pub(crate) struct Rule<'a> {
+    pub settings: &'a Settings,
+    pub bound: Option<&'a Session>,
+    pub trace: &'a Trace,
+}
+
+impl<'a> Rule<'a> {
+    /// Applies the rule to a request.
+    pub fn apply<R: sealed::HttpRequest>(self, request: &mut R) -> Result<Applied, MissingSession> {
+        let Some(dialect) = self.settings.targets.find(request.url()) else {
+            return Ok(Applied::NoTarget);
+        };
+        let outcome = request.edit(|headers, extensions| self.edit(dialect, headers, extensions));
+        self.tell(request.url(), &outcome);
+        outcome.map_err(|Unresolved| MissingSession::new(request.url()))
+    }
+
+    fn edit(
+        self,
+        dialect: Dialect<'_>,
+        headers: &mut HeaderMap,
+        extensions: Option<&mut Extensions>,
+    ) -> Result<Applied, Unresolved> {
+        let applied = self.set_session(dialect.session_header(), dialect, headers, extensions)?;
+        if dialect == Dialect::OpenCode {
+            self.set_names(headers);
+        }
+        Ok(applied)
+    }
+
+    fn set_session(
+        self,
+        header: &HeaderName,
+        dialect: Dialect<'_>,
+        headers: &mut HeaderMap,
+        extensions: Option<&mut Extensions>,
+    ) -> Result<Applied, Unresolved> {
+        // A look at the few names that there are takes less than a look-up.
+        let is_there = headers.keys().any(|name| name == header);
+        if is_there && self.keeps(headers, header) {
+            return Ok(Applied::Session(Source::Header));
+        }
+        let Some((found, source)) = self.find(extensions.as_deref()) else {
+            if self.settings.fallback == Fallback::Reject {
+                return Err(Unresolved);
+            }
+            if is_there {
+                headers.remove(header);
+                forget_turn_and_parent(headers);
+            }
+            return Ok(Applied::NoSession);
+        };
+        if is_there {
+            forget_turn_and_parent(headers);
+        }
+        let ids = found.ids();
+        match dialect {
+            Dialect::OpenCode => {
+                if ids.turn.is_some() {
+                    // Beside ours, it would win.
+                    headers.remove(OTHER_TURN);
+                }
+                ids.write(headers);
+            }
+            Dialect::Other(header) => {
+                headers.insert(header, ids.session.clone().into());
+            }
+        }
+        let answered = match found {
+            Found::Session(Cow::Owned(session)) if source == Source::SessionFrom => Some(session),
+            _ => None,
+        };
+        if let (Some(session), Some(extensions)) = (answered, extensions) {
+            extensions.insert(Remembered(session));
+        }
+        Ok(Applied::Session(source))
+    }
+
+    /// Who sends the request: the client's name, the project and the user agent.
+    fn set_names(self, headers: &mut HeaderMap) {
+        let Settings {
+            client_name,
+            project,
+            user_agent,
+            ..
+        } = self.settings;
+        for (name, value) in [(CLIENT, client_name), (PROJECT, project)] {
+            if let Some(value) = value.as_ref().filter(|_| !self.keeps(headers, &name)) {
+                headers.insert(name, value.clone());
+            }
+        }
+        if let Some(user_agent) = user_agent {
+            headers
+                .entry(USER_AGENT)
+                .or_insert_with(|| user_agent.clone());
+        }
+    }
+
+    /// Whether the caller's own header stays.
+    fn keeps(self, headers: &HeaderMap, name: &HeaderName) -> bool {
+        self.settings.existing_header == ExistingHeader::Keep
+            && header::sole_token(headers, name).is_some()
+    }
+
+    /// The rule of which session, from its second line on.
+    fn find<'b>(self, extensions: Option<&'b Extensions>) -> Option<(Found<'b>, Source)>
+    where
+        'a: 'b,
+    {
+        if let Some(session) = extensions.and_then(Extensions::get::<Session>) {
+            return Some((Found::Session(Cow::Borrowed(session)), Source::Extensions));
+        }
+        if let Some(id) = extensions.and_then(Extensions::get::<SessionId>) {
+            return Some((Found::Id(Cow::Borrowed(id)), Source::Extensions));
+        }
+        let scoped = scope::scoped();
+        if let Some(bound) = self.bound {
+            // An ambient turn of the same conversation is the turn that the request belongs to.
+            let session = match scoped {
+                Some(turn) if turn.id() == bound.id() => Cow::Owned(turn),
+                _ => Cow::Borrowed(bound),
+            };
+            return Some((Found::Session(session), Source::Bound));
+        }
+        if let Some(session) = scoped {
+            return Some((Found::Session(Cow::Owned(session)), Source::Scope));
+        }
+        if let Some(session) = scope::local::<Session>() {
+            return Some((Found::Session(Cow::Owned(session)), Source::TaskLocal));
+        }
+        if let Some(id) = scope::local::<SessionId>() {
+            return Some((Found::Id(Cow::Owned(id)), Source::TaskLocal));
+        }
+        if let Some(session) = self.answer(extensions) {
+            return Some((Found::Session(session), Source::SessionFrom));
+        }
+        match &self.settings.fallback {
+            Fallback::Process => Some((Found::Process, Source::Fallback)),
+            Fallback::Session(session) => {
+                Some((Found::Session(Cow::Borrowed(session)), Source::Fallback))
+            }
+            Fallback::Omit | Fallback::Reject => None,
+        }
+    }
+
+    /// What `session_from` answers, or answered to an earlier attempt of this request.
+    fn answer<'b>(self, extensions: Option<&'b Extensions>) -> Option<Cow<'b, Session>> {
+        let source = self.settings.session_from.as_ref()?;
+        match extensions.and_then(Extensions::get::<Remembered>) {
+            Some(Remembered(session)) => Some(Cow::Borrowed(session)),
+            None => source.ask().map(Cow::Owned),
+        }
+    }
+
+    fn tell<U: RequestUrl + ?Sized>(self, url: &U, outcome: &Result<Applied, Unresolved>) {
+        match outcome {
+            Ok(Applied::Session(source)) => {
+                let without = *source == Source::Fallback;
+                self.trace.request(url, source.as_str(), without);
+            }
+            _ => self.trace.request(url, "nothing", true),
+        }
+    }
+}
+
+/// Those of a session whose header is replaced or taken away: no request ever carries one session's
+/// id with another one's turn.
+fn forget_turn_and_parent(headers: &mut HeaderMap) {
+    for name in [TURN, OTHER_TURN, PARENT_SESSION] {
+        headers.remove(name);
+    }
+}
+
+impl SessionFrom {
+    pub fn new(source: impl Fn() -> Option<Session> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(source))
+    }
+
+    /// Asks the source, unless one is being asked on this thread: a source that sends a request of
+    /// its own would ask itself without end.
+    fn ask(&self) -> Option<Session> {
+        thread_local!(static ASKING: Cell<bool> = const { Cell::new(false) });
+
+        struct Asking;
+
+        impl Drop for Asking {
+            fn drop(&mut self) {
+                ASKING.set(false);
+            }
+        }
+
+        if ASKING.replace(true) {
+            return None;
+        }
+        let _asking = Asking;
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for SessionFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fn() -> Option<Session>")
+    }
+}
+
+impl Source {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Extensions => "extensions",
+            Self::Bound => "bound",
+            Self::Scope => "scope",
+            Self::TaskLocal => "task-local",
+            Self::SessionFrom => "session-from",
+            Self::Fallback => "fallback",
+        }
+    }
+}
