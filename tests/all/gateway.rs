@@ -1,5 +1,5 @@
 //! The loopback gateway: what it answers, refuses and remembers, seen by a client without any
-//! plugin.
+//! middleware.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;

@@ -1,21 +1,34 @@
 //! What users meet, over real sockets. One module for each part of the promise.
 
 mod api;
+mod client;
 mod conversations;
+mod doors;
+mod existing;
 mod faults;
 mod gateway;
 mod ids;
+mod implicit;
 mod injection;
+mod limits;
 mod loopback;
+mod policies;
 mod precedence;
 mod properties;
 mod proxy;
 mod redirects;
+mod request_builder;
 mod rules;
 mod scope;
+mod session_from;
+mod session_headers;
+mod sessions;
+mod sources;
 mod stack;
 mod stacks;
 mod stress;
 mod support;
 mod targets;
+mod thread_end;
 mod tls;
+mod when;

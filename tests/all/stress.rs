@@ -47,14 +47,14 @@ struct World {
 }
 
 impl World {
-    /// A call that says, beside the plugin, which session and turn it should be in.
+    /// A call that says, beside the middleware, which session and turn it should be in.
     async fn call(&self) {
         let permit = self.connections.acquire().await.unwrap();
         let session = Session::current().unwrap();
         let parent = session.parent().map_or("", |id| id.as_str()).to_owned();
         let response = chat(&self.client, &self.gateway)
             .header("x-expected-session", session.id().as_str())
-            .header("x-expected-turn", session.request_id().unwrap())
+            .header("x-expected-turn", session.turn_id().unwrap().as_str())
             .header("x-expected-parent", parent)
             .send()
             .await
