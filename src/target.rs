@@ -56,10 +56,10 @@ pub struct Target {
 }
 
 /// `https://*.opencode.ai`, where the staging hosts are, and `https://opencode.ai`.
-static OPENCODE: [Target; 2] = [Target::opencode(true), Target::opencode(false)];
+static OPENCODE: [Target; 2] = [Target::of_opencode(true), Target::of_opencode(false)];
 
 impl Target {
-    const fn opencode(subdomains: bool) -> Self {
+    const fn of_opencode(subdomains: bool) -> Self {
         Self {
             scheme: Scheme::Https,
             host: Cow::Borrowed("opencode.ai"),
@@ -67,6 +67,11 @@ impl Target {
             subdomains,
             session_header: None,
         }
+    }
+
+    /// The default targets: `https://opencode.ai` and its subdomains, where the staging hosts are.
+    pub fn opencode() -> [Self; 2] {
+        OPENCODE.clone()
     }
 
     /// Whether a request to this URL gets a session.
