@@ -148,7 +148,7 @@ impl OpencodeSessionMiddleware {
     /// ```
     pub fn builder() -> OpencodeSessionMiddlewareBuilder {
         OpencodeSessionMiddlewareBuilder {
-            settings: Settings::DEFAULT,
+            settings: Settings::new(),
             error: None,
         }
     }
@@ -321,7 +321,7 @@ impl OpencodeSessionMiddleware {
 
     pub(crate) fn rule(&self) -> Rule<'_> {
         static DEFAULT: Shared = Shared {
-            settings: Settings::DEFAULT,
+            settings: Settings::new(),
             trace: Trace::new(),
         };
         let Shared { settings, trace } = self.shared.as_deref().unwrap_or(&DEFAULT);

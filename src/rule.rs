@@ -237,15 +237,17 @@ struct Unresolved;
 
 impl Settings {
     /// What [`OpencodeSessionMiddleware::new`](crate::OpencodeSessionMiddleware::new) does.
-    pub const DEFAULT: Self = Self {
-        targets: Targets::OPENCODE,
-        client_name: None,
-        project: None,
-        user_agent: None,
-        session_from: None,
-        fallback: Fallback::Process,
-        existing_header: ExistingHeader::Keep,
-    };
+    pub const fn new() -> Self {
+        Self {
+            targets: Targets::opencode(),
+            client_name: None,
+            project: None,
+            user_agent: None,
+            session_from: None,
+            fallback: Fallback::Process,
+            existing_header: ExistingHeader::Keep,
+        }
+    }
 }
 
 /// The rule for one middleware: its settings, and the session that it is bound to.

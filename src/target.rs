@@ -190,7 +190,9 @@ pub(crate) struct Targets(Cow<'static, [Target]>);
 
 impl Targets {
     /// `https://opencode.ai` and its subdomains.
-    pub const OPENCODE: Self = Self(Cow::Borrowed(&OPENCODE));
+    pub const fn opencode() -> Self {
+        Self(Cow::Borrowed(&OPENCODE))
+    }
 
     pub fn as_slice(&self) -> &[Target] {
         &self.0
