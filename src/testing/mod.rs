@@ -54,22 +54,25 @@
 //! It takes any model, says nothing of substance, and knows nothing of prices and rate limits.
 
 mod answer;
-mod record;
+mod continuity;
+mod endpoint;
+mod log;
+mod prompt;
+mod reply;
 mod routing;
 mod server;
 mod state;
 
 use std::io;
 use std::iter::repeat_n;
-use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 
-pub use self::answer::Reply;
-pub use self::record::SeenRequest;
+pub use self::answer::{Answer, AnswerReader, Usage};
+pub use self::log::{Changes, Limits, Log, Mark, SeenRequest};
+pub use self::reply::Reply;
 pub use self::routing::Provider;
 pub use self::state::Fault;
 
-use self::record::assert_each;
 use self::server::Server;
 use self::state::State;
 use crate::session::Session;
@@ -78,6 +81,7 @@ use crate::target::Target;
 /// A gateway on a free port of the loopback interface. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Gateway {
+    log: Log,
     server: Server,
 }
 
@@ -149,12 +153,17 @@ impl Gateway {
 
     /// Every request that it has seen, in the order in which they came.
     pub fn requests(&self) -> Vec<SeenRequest> {
-        self.server.state().seen.clone()
+        self.log().requests()
+    }
+
+    /// The record of its calls.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The same, and forgets them. None that comes meanwhile is lost.
     pub fn take_requests(&self) -> Vec<SeenRequest> {
-        mem::take(&mut self.server.state().seen)
+        self.log().take()
     }
 
     /// Forgets the requests that it has seen. Providers keep their caches.
@@ -223,6 +232,12 @@ impl GatewayBuilder {
         self
     }
 
+    /// How much the gateway and its log keep.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.state.log = Log::with_limits(limits);
+        self
+    }
+
     /// The providers of this model, instead of those that every model has.
     pub fn providers(
         mut self,
@@ -242,7 +257,28 @@ impl GatewayBuilder {
     /// Where the address cannot be listened on, or the system gives no thread.
     pub fn start(self) -> io::Result<Gateway> {
         Ok(Gateway {
+            log: self.state.log.clone(),
             server: Server::start(self.address, self.state)?,
         })
     }
+}
+
+/// Panics with the requests that miss what all must have, or where there is no request at all.
+#[track_caller]
+fn assert_each(requests: &[SeenRequest], expectation: &str, meets: impl Fn(&SeenRequest) -> bool) {
+    assert!(
+        !requests.is_empty(),
+        "the gateway saw no request, expected some {expectation}"
+    );
+    let missed: Vec<_> = requests.iter().filter(|request| !meets(request)).collect();
+    let list: String = missed
+        .iter()
+        .map(|request| format!("\n  {request}"))
+        .collect();
+    assert!(
+        missed.is_empty(),
+        "{} of {} requests were not {expectation}:{list}",
+        missed.len(),
+        requests.len(),
+    );
 }

@@ -8,8 +8,10 @@ use http::{Method, StatusCode};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Format, Reply, Usage, tokens};
-use super::record::{self, SeenRequest};
+use super::answer::{Answer, Usage};
+use super::endpoint::Format;
+use super::log::{self, Log, SeenRequest, Unrecorded};
+use super::reply::{Completion, Reply, tokens};
 use super::routing::{Provider, pick};
 
 /// Something that goes wrong with a request that is otherwise in order.
@@ -57,6 +59,9 @@ impl Outcome {
     }
 }
 
+const X_API_KEY: http::HeaderName = http::HeaderName::from_static("x-api-key");
+const X_GOOG_API_KEY: http::HeaderName = http::HeaderName::from_static("x-goog-api-key");
+
 /// The answer of OpenCode Go to a request without a session.
 const MISSING_SESSION: &str = "Error from provider (Console Go): Request is missing \
     x-opencode-session and cannot be routed efficiently. \
@@ -72,7 +77,7 @@ pub(super) struct State {
     providers: Vec<Provider>,
     pub faults: VecDeque<Fault>,
     pub replies: VecDeque<Reply>,
-    pub seen: Vec<SeenRequest>,
+    pub log: Log,
     /// How many answers it has given, so that each one gets another id.
     answered: usize,
     /// The provider that answered a model and sticky id before.
@@ -92,12 +97,16 @@ impl State {
 
     /// Decides on a request and records it.
     pub fn receive(&mut self, head: &Parts, body: &[u8]) -> Outcome {
-        let mut request = SeenRequest::new(head);
+        let body = &Bytes::copy_from_slice(body);
+        let mut unrecorded = Unrecorded::read(head, Some(body));
         let outcome = self
-            .decide(head, body, &mut request)
+            .decide(head, body, &mut unrecorded.request)
             .unwrap_or_else(|refusal| refusal);
-        request.status = outcome.status;
-        self.seen.push(request);
+        let answer = Answer {
+            status: outcome.status,
+            ..Answer::default()
+        };
+        self.log.push(unrecorded, Some(&answer));
         outcome
     }
 
@@ -169,7 +178,7 @@ impl State {
         });
         let number = self.answered;
         self.answered += 1;
-        let answer = Answer {
+        let answer = Completion {
             format,
             number,
             model: &model,
@@ -207,12 +216,12 @@ impl State {
     /// The workspace of the request's key.
     fn workspace(&self, head: &Parts, format: Format) -> Result<String, Outcome> {
         let refusal = |message| Outcome::error(StatusCode::UNAUTHORIZED, "AuthError", message);
-        let value = |name| record::value(&head.headers, &name);
+        let value = |name| log::value(&head.headers, &name);
         let key = match format {
             Format::ChatCompletions | Format::Responses => value(http::header::AUTHORIZATION)
                 .and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned)),
-            Format::Messages => value(record::X_API_KEY),
-            Format::GenerateContent => value(record::X_GOOG_API_KEY),
+            Format::Messages => value(X_API_KEY),
+            Format::GenerateContent => value(X_GOOG_API_KEY),
         };
         let key = key.ok_or_else(|| refusal("Missing API key."))?;
         let known = self.keys.iter().position(|known| *known == key);
@@ -244,6 +253,7 @@ impl State {
         let usage = Usage {
             prompt: count(&parts),
             cached: count(&parts[..same]),
+            output: 0,
         };
         *before = parts;
         usage
