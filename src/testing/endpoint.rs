@@ -125,6 +125,11 @@ impl Endpoint {
         Some(Self { family, go, asks })
     }
 
+    /// Whether its list of models is for those who have a key.
+    pub fn lists_models_with_a_key(&self) -> bool {
+        self.family == Family::Inference
+    }
+
     /// The headers that the gateway takes the key from.
     pub fn key_headers(&self) -> &'static [Key] {
         match (self.family, &self.asks) {

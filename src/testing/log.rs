@@ -97,7 +97,7 @@ impl Default for Limits {
         Self {
             requests: 10_000,
             bodies: 16 << 20,
-            prompts: 50_000,
+            prompts: 20_000,
             cache: 64 << 20,
             body: 32 << 20,
         }
@@ -117,8 +117,8 @@ impl Limits {
         self
     }
 
-    /// How many prompts are remembered as hashes, to tell which later one continues them: 50,000
-    /// unless set.
+    /// How many prompts are remembered as hashes, to tell which later one continues them, and how
+    /// many conversations the gateway's providers know: 20,000 unless set.
     pub fn prompts(mut self, count: usize) -> Self {
         self.prompts = count;
         self
@@ -322,7 +322,7 @@ impl fmt::Display for Mark {
 }
 
 impl SeenRequest {
-    fn new(head: &Parts, body: Option<&Bytes>, prompt: Option<&Prompt>) -> Self {
+    fn new(head: &Parts, body: Option<Bytes>, prompt: Option<&Prompt>) -> Self {
         // Copied, because a value may be a slice of the connection's whole read buffer.
         let headers: HeaderMap = head.headers.iter().map(copied).collect();
         let path = head.uri.path();
@@ -339,7 +339,7 @@ impl SeenRequest {
             at: SystemTime::now(),
             method: head.method.clone(),
             path: path.to_owned(),
-            body: body.map(|body| Bytes::copy_from_slice(body)),
+            body,
             session: session_name.and_then(|name| value(&headers, name)),
             turn: value(&headers, &header::REQUEST),
             client: value(&headers, &header::CLIENT),
@@ -620,8 +620,8 @@ pub(super) struct Unrecorded {
 
 impl Unrecorded {
     /// Reads a request. This is the work that needs no lock.
-    pub fn read(head: &Parts, body: Option<&Bytes>) -> Self {
-        let prompt = body.and_then(|body| Prompt::read(body));
+    pub fn read(head: &Parts, body: Option<Bytes>) -> Self {
+        let prompt = body.as_ref().and_then(|body| Prompt::read(body));
         Self {
             request: SeenRequest::new(head, body, prompt.as_ref()),
             prompt,
@@ -642,7 +642,9 @@ impl Log {
     ///
     /// The body is read before the log is locked: a long one keeps no other call waiting.
     pub fn record(&self, head: &Parts, body: impl Into<Bytes>) -> u64 {
-        self.push(Unrecorded::read(head, Some(&body.into())), None)
+        // Copied, because it may be a slice of a larger buffer.
+        let body = Bytes::copy_from_slice(&body.into());
+        self.push(Unrecorded::read(head, Some(body)), None)
     }
 
     /// Records a request, and what it was answered where that is known.

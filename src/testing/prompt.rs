@@ -88,9 +88,15 @@ impl Excerpt {
 }
 
 impl Prompt {
-    /// Reads a body; none where it is no JSON object.
+    /// Reads a body; none where it is no JSON. One that is no object asks for nothing.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let mut body: Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let Value::Object(body) = serde_json::from_slice(body).ok()? else {
+            return Some(Self::default());
+        };
+        Some(Self::of(body))
+    }
+
+    fn of(mut body: Map<String, Value>) -> Self {
         let mut tools = body.remove("tools").unwrap_or_default();
         let mut system: Vec<Value> = [
             "system",
@@ -158,7 +164,7 @@ impl Prompt {
         let user = messages.iter().rev().filter(|message| {
             !matches!(role(message), "system" | "developer") && !is_answer(message)
         });
-        Some(Self {
+        Self {
             model: body.get("model").and_then(Value::as_str).map(str::to_owned),
             stream: body.get("stream") == Some(&Value::Bool(true)),
             tools: tool_names(&tools),
@@ -170,7 +176,7 @@ impl Prompt {
             text,
             messages_at,
             outline,
-        })
+        }
     }
 }
 

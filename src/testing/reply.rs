@@ -4,7 +4,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 use super::answer::Usage;
-use super::endpoint::Format;
+use super::endpoint::{Family, Format};
 
 /// What the model says.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,13 +21,28 @@ pub enum Reply {
     },
 }
 
+impl Reply {
+    /// How many tokens it has: the gateway's price list says nothing of how they are counted.
+    pub(super) fn tokens(&self) -> u64 {
+        match self {
+            Self::Text(text) => tokens(text),
+            Self::ToolCall { name, arguments } => tokens(name) + tokens(&arguments.to_string()),
+        }
+    }
+}
+
 /// One answer, before it is put into a wire format.
 pub(super) struct Completion<'a> {
+    pub family: Family,
     pub format: Format,
     pub number: usize,
+    /// In seconds since 1970.
+    pub created: u64,
     pub model: &'a str,
-    pub reply: Reply,
+    pub reply: &'a Reply,
     pub usage: Usage,
+    /// In US dollars.
+    pub cost: String,
 }
 
 /// One server-sent event.
@@ -36,40 +51,41 @@ type Event = (Option<&'static str>, Value);
 impl Completion<'_> {
     /// The answer as one JSON document.
     pub fn json(&self) -> Value {
-        match self.format {
+        let answer = match self.format {
             Format::ChatCompletions => self.chat_completion(),
             Format::Responses => self.response("completed"),
             Format::Messages => self.message(vec![self.content_block()], Some(self.stop_reason())),
             Format::GenerateContent => self.generated(self.parts(), true),
-        }
+        };
+        merged(answer, json!({"cost": self.cost}))
     }
 
-    /// The answer as a stream, in the pieces that it is sent in.
+    /// The answer as a stream, in the pieces that it is sent in. What the call costs comes last.
     pub fn stream(&self) -> Vec<Bytes> {
-        let events = match self.format {
-            Format::ChatCompletions => self.chat_completion_chunks(),
-            Format::Responses => self.response_events(),
-            Format::Messages => self.message_events(),
-            Format::GenerateContent => self.generated_chunks(),
+        let cost = &self.cost;
+        let ping = |name| (name, json!({"type": "ping", "cost": cost}));
+        let (events, last) = match self.format {
+            Format::ChatCompletions => (
+                self.chat_completion_chunks(),
+                (None, json!({"choices": [], "cost": cost})),
+            ),
+            Format::Responses => (self.response_events(), ping(Some("ping"))),
+            Format::Messages => (self.message_events(), ping(Some("ping"))),
+            Format::GenerateContent => (self.generated_chunks(), ping(None)),
         };
         let mut frames: Vec<_> = events.into_iter().map(sse).collect();
         if self.format == Format::ChatCompletions {
+            if self.family == Family::Inference {
+                frames.push(sse((None, self.inference_cost())));
+            }
             frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
         }
+        frames.push(sse(last));
         frames
     }
 
     fn id(&self, prefix: &str) -> String {
         format!("{prefix}{}", self.number)
-    }
-
-    /// How many tokens the reply has: the gateway's price list says nothing of how they are
-    /// counted.
-    fn output_tokens(&self) -> u64 {
-        match &self.reply {
-            Reply::Text(text) => tokens(text),
-            Reply::ToolCall { name, arguments } => tokens(name) + tokens(&arguments.to_string()),
-        }
     }
 
     /// The reply's text, or the text of its arguments, in the pieces that a stream brings it in.
@@ -99,7 +115,7 @@ impl Completion<'_> {
         json!({
             "id": self.id("chatcmpl-"),
             "object": "chat.completion",
-            "created": 0,
+            "created": self.created,
             "model": self.model,
             "choices": [{"index": 0, "message": message, "finish_reason": self.finish_reason()}],
             "usage": self.chat_usage(),
@@ -113,7 +129,7 @@ impl Completion<'_> {
                 json!({
                     "id": self.id("chatcmpl-"),
                     "object": "chat.completion.chunk",
-                    "created": 0,
+                    "created": self.created,
                     "model": self.model,
                     "choices": choices,
                     "usage": usage,
@@ -158,9 +174,21 @@ impl Completion<'_> {
     fn chat_usage(&self) -> Value {
         json!({
             "prompt_tokens": self.usage.prompt,
-            "completion_tokens": self.output_tokens(),
-            "total_tokens": self.usage.prompt + self.output_tokens(),
+            "completion_tokens": self.usage.output,
+            "total_tokens": self.usage.prompt + self.usage.output,
             "prompt_tokens_details": {"cached_tokens": self.usage.cached},
+        })
+    }
+
+    fn inference_cost(&self) -> Value {
+        json!({
+            "choices": [],
+            "x-opencode-type": "inference-cost",
+            "cost": self.cost,
+            "normalizedUsage": {
+                "inputTokens": self.usage.prompt,
+                "outputTokens": self.usage.output,
+            },
         })
     }
 
@@ -171,7 +199,7 @@ impl Completion<'_> {
         json!({
             "id": self.id("resp_"),
             "object": "response",
-            "created_at": 0,
+            "created_at": self.created,
             "status": status,
             "error": null,
             "incomplete_details": null,
@@ -187,9 +215,9 @@ impl Completion<'_> {
             "usage": done.then(|| json!({
                 "input_tokens": self.usage.prompt,
                 "input_tokens_details": {"cached_tokens": self.usage.cached},
-                "output_tokens": self.output_tokens(),
+                "output_tokens": self.usage.output,
                 "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": self.usage.prompt + self.output_tokens(),
+                "total_tokens": self.usage.prompt + self.usage.output,
             })),
         })
     }
@@ -299,7 +327,7 @@ impl Completion<'_> {
                 "input_tokens": self.usage.prompt - self.usage.cached,
                 "cache_read_input_tokens": self.usage.cached,
                 "cache_creation_input_tokens": 0,
-                "output_tokens": self.output_tokens(),
+                "output_tokens": self.usage.output,
             },
         })
     }
@@ -347,7 +375,7 @@ impl Completion<'_> {
                 "message_delta",
                 json!({
                     "delta": {"stop_reason": self.stop_reason(), "stop_sequence": null},
-                    "usage": {"output_tokens": self.output_tokens()},
+                    "usage": {"output_tokens": self.usage.output},
                 }),
             ),
             ("message_stop", json!({})),
@@ -377,8 +405,8 @@ impl Completion<'_> {
             "usageMetadata": {
                 "promptTokenCount": self.usage.prompt,
                 "cachedContentTokenCount": self.usage.cached,
-                "candidatesTokenCount": self.output_tokens(),
-                "totalTokenCount": self.usage.prompt + self.output_tokens(),
+                "candidatesTokenCount": self.usage.output,
+                "totalTokenCount": self.usage.prompt + self.usage.output,
             },
             "modelVersion": self.model,
             "responseId": self.id("response-"),
@@ -389,7 +417,11 @@ impl Completion<'_> {
         match &self.reply {
             Reply::Text(text) => json!([{"text": text}]),
             Reply::ToolCall { name, arguments } => {
-                json!([{"functionCall": {"name": name, "args": arguments}}])
+                // The SDKs warn where a call has no signature of the thought behind it.
+                json!([{
+                    "functionCall": {"name": name, "args": arguments},
+                    "thoughtSignature": "bG9vcGJhY2s=",
+                }])
             }
         }
     }
