@@ -36,9 +36,10 @@ compat:
 page:
 	compat/page.sh
 
-# WebAssembly in the browser. On Debian it installs a compiler and the standard library's source.
+# WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
+# library's source.
 wasm:
-	compat/wasm.sh
+	compat/wasm/run.sh
 
 # What a request costs, against its bars. On Debian it installs valgrind.
 instructions:
