@@ -160,8 +160,8 @@ impl OpencodeSessionMiddleware {
     /// reference to either, or an [`Option`] of them; with `None` the middleware is bound to what it
     /// was bound to before. It costs two reference counts.
     ///
-    /// Where the ambient session has the same id, that one is sent: it is a turn of the
-    /// conversation. Any other ambient session, such as a subagent's, is not.
+    /// Where the ambient session is a turn of the same conversation, that one is sent. Any other
+    /// ambient session, such as a subagent's, is not.
     ///
     /// ```
     /// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, header};

@@ -373,9 +373,12 @@ impl<'a> Rule<'a> {
         }
         let scoped = scope::scoped();
         if let Some(bound) = self.bound {
-            // An ambient turn of the same conversation is the turn that the request belongs to.
+            // An ambient turn of the same conversation is the turn that the request belongs to. The
+            // conversation alone says less than what is bound.
             let session = match scoped {
-                Some(turn) if turn.id() == bound.id() => Cow::Owned(turn),
+                Some(turn) if turn.turn_id().is_some() && turn.id() == bound.id() => {
+                    Cow::Owned(turn)
+                }
                 _ => Cow::Borrowed(bound),
             };
             return Some((Found::Session(session), Source::Bound));
