@@ -279,6 +279,8 @@ fn reserved_for(name: &HeaderName) -> Option<&'static str> {
         "accept" | "accept-encoding" | "content-encoding" | "content-length" | "content-type"
         | "expect" => "content",
         "user-agent" => "the client's name",
+        // That of an account, which the user's own configuration sets.
+        "x-opencode-org-id" => "OpenCode",
         _ if OPENCODE_ONLY.contains(name) => "OpenCode",
         _ => return None,
     })
