@@ -128,8 +128,9 @@ impl MissingSession {
 /// feature that brings them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a request that a session can be applied to",
-    note = "a `reqwest::Request`, an `http::Request<B>` and `http::request::Parts` are; for other \
-            types there are `apply_parts` and `headers_for`"
+    note = "an `http::Request<B>` and `http::request::Parts` are, and the `reqwest::Request` of each \
+            generation whose feature is on: `reqwest-013`, `reqwest-012`, and `blocking` beside it",
+    note = "for other types there are `apply_parts` and `headers_for`"
 )]
 pub trait HttpRequest: sealed::HttpRequest {}
 
