@@ -22,6 +22,10 @@ impl OpencodeSessionMiddleware {
     /// extensions of an `http::Request`, or use a middleware that is
     /// [bound](Self::bound_to) to it.
     ///
+    /// A tower `retry` above the layer sends a clone of the request that it took before: what
+    /// `session_from` answered is not on it, and each attempt asks again. Put the layer above the
+    /// retry, or put the session into the request's extensions.
+    ///
     /// Redirects are followed below the layer, if at all: give a `reqwest::Client` the
     /// `redirect_policy`.
     ///
