@@ -250,7 +250,13 @@ pub struct Session(Arc<Parts>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename = "Session"))]
+#[cfg_attr(
+    feature = "serde",
+    serde(
+        rename = "Session",
+        expecting = "a session: a struct of its `id`, `parent` and `turn`"
+    )
+)]
 struct Parts {
     id: SessionId,
     parent: Option<SessionId>,

@@ -281,6 +281,8 @@ fn reserved_for(name: &HeaderName) -> Option<&'static str> {
         "accept" | "accept-encoding" | "content-encoding" | "content-length" | "content-type"
         | "expect" => "content",
         "user-agent" => "the client's name",
+        // That of an account, which the user's own configuration sets.
+        "x-opencode-org-id" => "OpenCode",
         _ if OPENCODE_ONLY.contains(name) => "OpenCode",
         _ => return None,
     })
@@ -378,8 +380,8 @@ impl fmt::Display for Target {
 mod written {
     use std::fmt;
 
-    use serde::de::value::MapAccessDeserializer;
-    use serde::de::{Error, MapAccess, Visitor};
+    use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+    use serde::de::{Error, MapAccess, SeqAccess, Visitor};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Target;
@@ -428,11 +430,21 @@ mod written {
         }
 
         fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Target, M::Error> {
-            let written = WithHeader::deserialize(MapAccessDeserializer::new(map))?;
+            self.with_header(WithHeader::deserialize(MapAccessDeserializer::new(map))?)
+        }
+
+        // What MessagePack makes of a struct.
+        fn visit_seq<S: SeqAccess<'de>>(self, fields: S) -> Result<Target, S::Error> {
+            self.with_header(WithHeader::deserialize(SeqAccessDeserializer::new(fields))?)
+        }
+    }
+
+    impl TargetVisitor {
+        fn with_header<E: Error>(self, written: WithHeader) -> Result<Target, E> {
             let target = self.visit_str(&written.origin)?;
             target
                 .session_header(written.session_header)
-                .map_err(M::Error::custom)
+                .map_err(E::custom)
         }
     }
 }
