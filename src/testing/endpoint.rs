@@ -246,8 +246,8 @@ impl NotFound<'_> {
     }
 }
 
-/// How many segments must be put in, taken away or changed; the last segments count twice, because
-/// they say what the client wants.
+/// How many segments must be put in or taken away; the last ones count more, because they say what
+/// the client wants.
 fn distance(one: &str, other: &str) -> usize {
     let segments = |path: &str| -> Vec<String> {
         let path = path.trim_matches('/').to_ascii_lowercase();
@@ -258,7 +258,7 @@ fn distance(one: &str, other: &str) -> usize {
     for (i, left) in one.iter().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], i + 1);
         for (j, right) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(left != right);
+            let changed = diagonal + 2 * usize::from(left != right);
             diagonal = row[j + 1];
             row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
         }

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -136,16 +138,19 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
         let _ = stream.set_nodelay(true);
         let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
         tokio::spawn(async move {
-            // hyper's own timeout begins with the first byte.
-            let begun = tokio::time::timeout(timeout, stream.readable()).await;
-            if begun.is_err() {
-                return;
-            }
-            let service = service_fn(move |request| answer(request, Arc::clone(&service)));
+            let begun = &AtomicBool::new(false);
+            let service = service_fn(move |request| {
+                begun.store(true, Ordering::Relaxed);
+                answer(request, Arc::clone(&service))
+            });
             // It fails where a client leaves, and where an answer is to be cut.
-            let _ = connections
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let connection = connections.serve_connection(TokioIo::new(stream), service);
+            let mut connection = pin!(connection);
+            // hyper's own timeout begins when it knows which HTTP it is.
+            let ended = tokio::time::timeout(timeout, &mut connection).await;
+            if ended.is_err() && begun.load(Ordering::Relaxed) {
+                let _ = connection.await;
+            }
         });
     }
 }
