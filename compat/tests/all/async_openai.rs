@@ -96,6 +96,22 @@ async fn conversations_at_once_stay_apart_on_one_client() {
     assert_none_in_another_session(&gateway, 4 * MANY);
 }
 
+#[tokio::test]
+async fn a_stream_may_be_read_outside_the_scope_that_it_was_made_in() {
+    let gateway = Gateway::start().unwrap();
+    let openai = client(&gateway, &opencode());
+    let session = Session::new();
+    let chats = openai.chat();
+    let stream = chats.create_stream(chat(MODEL)).with_session(&session);
+    let mut chunks = stream.await.unwrap();
+    while let Some(chunk) = chunks.next().await {
+        chunk.unwrap();
+    }
+
+    assert_eq!(gateway.requests().len(), 1);
+    gateway.assert_every_request_in(&session);
+}
+
 /// It needs no scope: the session goes where the client goes.
 #[tokio::test]
 async fn a_client_may_be_bound_to_its_session() {

@@ -95,6 +95,21 @@ async fn conversations_at_once_stay_apart_on_one_client() {
 }
 
 #[tokio::test]
+async fn a_stream_may_be_read_outside_the_scope_that_it_was_made_in() {
+    let gateway = Gateway::start().unwrap();
+    let genai = genai(&gateway);
+    let session = Session::new();
+    let call = genai.exec_chat_stream(MODELS[0], ChatRequest::from_user("Hello"), None);
+    let mut stream = call.with_session(&session).await.unwrap().stream;
+    while let Some(event) = stream.next().await {
+        event.unwrap();
+    }
+
+    assert_eq!(gateway.requests().len(), 1);
+    gateway.assert_every_request_in(&session);
+}
+
+#[tokio::test]
 async fn a_call_in_no_session_is_refused_before_it_is_sent() {
     let gateway = Gateway::start().unwrap();
     let genai = genai(&gateway);

@@ -35,7 +35,12 @@ fn openai(gateway: &Gateway, client: ClientWithMiddleware) -> OpenAI {
 /// In a tool's context: the name of the model that its call asks for.
 struct Name(String);
 
-/// A tool that calls a model itself.
+/// The context of a tool that asks for a model that is named after the session.
+fn named(session: &Session) -> ToolContext {
+    ToolContext::new().with_scope(Arc::new(Name(session.id().to_string())))
+}
+
+/// A tool that calls a model itself, in the session of its context where there is one.
 fn summarize(openai: OpenAI) -> DynamicTool {
     DynamicTool::new_with_context(
         "summarize".try_into().unwrap(),
@@ -44,9 +49,10 @@ fn summarize(openai: OpenAI) -> DynamicTool {
         move |context: &mut ToolContext, _| {
             let name = context.scope::<Name>();
             let model = openai.chat(name.map_or(MODEL.to_owned(), |name| name.0.clone()));
+            let session = context.scope::<Session>();
             Box::pin(async move {
                 let call = model.call(CompletionRequest::new("Summarize"));
-                call.await.unwrap();
+                call.with_session(session.as_deref()).await.unwrap();
                 Ok(ToolOutput::text("a summary"))
             })
         },
@@ -71,12 +77,11 @@ fn shared_agent(gateway: &Gateway, sessions: &Sessions) -> Agent {
 
 /// A run whose requests ask for a model that is named after the session.
 fn prompt(agent: &Agent, session: &Session) -> AgentRunner {
-    let name = session.id().to_string();
-    let model = Map::from_iter([("model".to_owned(), name.clone().into())]);
+    let model = Map::from_iter([("model".to_owned(), session.id().as_str().into())]);
     agent
         .prompt("Hello")
         .merge_additional_params(model)
-        .tool_context(ToolContext::new().with_scope(Arc::new(Name(name))))
+        .tool_context(named(session))
         .max_turns(2 * MANY)
 }
 
@@ -227,6 +232,39 @@ async fn conversations_at_once_stay_apart_on_one_agent_through_streams_and_tools
             .all(|request| request.turn.is_some())
     );
     assert!(is_empty(&sessions));
+}
+
+/// For a tool that its handler is not put around: the agent serves it in any session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_of_a_shared_agent_may_take_its_session_from_its_context() {
+    let gateway = Gateway::start().unwrap();
+    let openai = openai(&gateway, client());
+    let model = openai.chat(MODEL);
+    let sessions = Sessions::default();
+    let agent = AgentBuilder::new(model.clone())
+        .model_route_handler(
+            "default",
+            sessions.around(ModelAdapter::new("default", model)),
+        )
+        .add_hook(sessions)
+        .dynamic_tool(summarize(openai))
+        .build();
+    for _ in 0..MANY {
+        gateway.reply_next(summary());
+    }
+    hold_many(|session| {
+        let context = named(&session).with_scope(Arc::new(session.clone()));
+        prompt(&agent, &session)
+            .tool_context(context)
+            .run()
+            .map(Result::unwrap)
+            .map(drop)
+            .with_session(session)
+    })
+    .await;
+
+    assert!(gateway.requests().len() >= 2 * MANY);
+    assert_eq!(count_in_another_session(&gateway), 0);
 }
 
 #[tokio::test]
