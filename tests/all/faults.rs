@@ -183,7 +183,7 @@ async fn a_stream_that_breaks_is_for_the_application_to_ask_for_again() {
         call.assert_attempts(1, "broken stream");
 
         let response = call.send(STREAMED).await.unwrap();
-        assert!(response.text().await.unwrap().ends_with("[DONE]\n\n"));
+        assert!(response.text().await.unwrap().contains("[DONE]\n\n"));
         call.assert_attempts(2, "second stream");
     }
 }

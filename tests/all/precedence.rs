@@ -58,6 +58,17 @@ async fn an_ambient_turn_of_the_bound_session_is_the_turn_that_is_sent() {
 }
 
 #[tokio::test]
+async fn the_ambient_conversation_alone_does_not_take_the_bound_turn_away() {
+    let gateway = start();
+    let turn = Session::new().subagent().turn();
+    let middleware = middleware_for(&gateway).build().unwrap();
+    let client = client_with(middleware.bound_to(&turn));
+    let call = chat(&client, &gateway).send();
+    call.with_session(turn.id()).await.unwrap();
+    assert_carries(&only(&gateway), &turn);
+}
+
+#[tokio::test]
 async fn an_ambient_subagent_of_the_bound_session_is_not_what_is_sent() {
     let gateway = start();
     let session = Session::new().turn();

@@ -22,7 +22,7 @@ pub const SESSION_NAMES: [&str; 6] = [
 pub const TURN_NAMES: [&str; 2] = ["x-opencode-request-id", "x-opencode-request"];
 
 /// Headers that no target can take a session in.
-pub const RESERVED: [&str; 29] = [
+pub const RESERVED: [&str; 30] = [
     "accept",
     "accept-encoding",
     "api-key",
@@ -48,6 +48,7 @@ pub const RESERVED: [&str; 29] = [
     "x-api-key",
     "x-goog-api-key",
     "x-opencode-client",
+    "x-opencode-org-id",
     "x-opencode-project",
     "x-opencode-request",
     "x-opencode-request-id",

@@ -17,7 +17,7 @@ use crate::stack::reqwest_middleware::{
     ClientBuilder, ClientWithMiddleware, Middleware, Next, Result,
 };
 use crate::support::{
-    assert_carries, chat, client_with, middleware_for, plain_client, retries, start,
+    assert_carries, chat, client_with, middleware_for, plain_client, retries, start, start_stranger,
 };
 
 const URL: &str = "https://opencode.ai/zen/v1/messages";
@@ -133,6 +133,61 @@ fn what_is_remembered_has_the_rank_of_the_source() {
     assert_eq!(apply(&middleware), Source::SessionFrom);
     assert_eq!(headers["x-opencode-session"], "session-1");
     assert_eq!(application.times_asked(), 1);
+}
+
+#[tokio::test]
+async fn two_middlewares_on_one_chain_each_remember_their_own_sources_answer() {
+    let (one, two) = (start_stranger(), start_stranger());
+    let sources = [Application::default(), Application::default()];
+    // They share a chain, and a failover between two gateways that stands above both.
+    let middleware = |gateway: &Gateway, name: &'static str, application: &Application| {
+        let source = application.source();
+        let session = move || Some(source()?.derived(name));
+        middleware_for(gateway)
+            .session_from(session)
+            .build()
+            .unwrap()
+    };
+    let [of_one, of_two] = [
+        middleware(&one, "one", &sources[0]),
+        middleware(&two, "two", &sources[1]),
+    ];
+    let client = ClientBuilder::new(plain_client())
+        .with(of_one)
+        .with(of_two)
+        .build();
+    let mut extensions = Extensions::new();
+    for gateway in [&one, &two, &one, &two] {
+        let request = chat(&client, gateway).build().unwrap();
+        client
+            .execute_with_extensions(request, &mut extensions)
+            .await
+            .unwrap();
+    }
+    for (gateway, application, name) in [(&one, &sources[0], "one"), (&two, &sources[1], "two")] {
+        gateway.assert_every_request_in(&Application::session(1).derived(name));
+        assert_eq!(gateway.requests().len(), 2);
+        assert_eq!(application.times_asked(), 1);
+    }
+}
+
+#[test]
+fn a_source_that_had_no_session_is_asked_again_by_the_next_attempt() {
+    let asked = AtomicUsize::default();
+    let middleware = OpencodeSessionMiddleware::builder().session_from(move || {
+        let before = asked.fetch_add(1, Ordering::Relaxed);
+        (before > 0).then(|| Application::session(before))
+    });
+    let middleware = middleware.fallback(Fallback::Omit).build().unwrap();
+    let (url, mut extensions) = (Uri::from_static(URL), Extensions::new());
+    let mut attempt = || {
+        let mut headers = HeaderMap::new();
+        middleware
+            .apply_parts(&url, &mut headers, &mut extensions)
+            .unwrap()
+    };
+    assert_eq!(attempt(), Applied::NoSession);
+    assert_eq!(attempt(), Applied::Session(Source::SessionFrom));
 }
 
 // While it runs

@@ -138,7 +138,7 @@ fn a_stored_session_that_breaks_the_rules_is_refused() {
         (r#"{"turn": "a"}"#, "missing field `id`"),
         (
             r#""an-id-alone""#,
-            "expected a session: its `id`, `parent` and `turn`",
+            "expected a session: a struct of its `id`, `parent` and `turn`",
         ),
     ] {
         let error = serde_json::from_str::<Session>(stored)
