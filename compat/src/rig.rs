@@ -24,7 +24,7 @@ impl AgentHook for Sessions {
     }
 }
 
-/// Goes when its run ends, however it ends.
+/// One effect of a run. It is forgotten when the run ends, however it ends.
 struct Entry(Sessions, EffectId);
 
 impl Drop for Entry {

@@ -1,5 +1,7 @@
 //! reqwest-retry and reqwest-tracing on one chain with the middleware, which stands last.
 
+use std::error::Error;
+use std::iter::successors;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,10 +9,14 @@ use http::{Extensions, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, RequestBuilder};
 use reqwest_opencode_session::testing::{Fault, Gateway};
-use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, WithSession};
+use reqwest_opencode_session::{
+    Fallback, OpencodeSessionMiddleware, RedirectRefused, Session, WithSession,
+};
 use reqwest_retry::RetryTransientMiddleware;
 use reqwest_retry::policies::ExponentialBackoff;
 use reqwest_tracing::TracingMiddleware;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tracing::Subscriber;
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -89,6 +95,44 @@ async fn a_retry_keeps_the_answer_of_session_from_though_the_application_has_mov
     prompt(&client, &gateway).send().await.unwrap();
     assert_eq!(asked.lock().unwrap().len(), 2);
     assert_every_request_in_turn(&gateway, &asked.lock().unwrap()[1]);
+}
+
+/// A server that sends whoever asks to another address, and how often it was asked.
+async fn redirecting_to(url: String) -> (String, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Mutex::new(0));
+    let count = asked.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+            *count.lock().unwrap() += 1;
+            let answer = format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nlocation: {url}\r\ncontent-length: 0\r\n\
+                 connection: close\r\n\r\n"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (format!("http://{address}"), asked)
+}
+
+#[tokio::test]
+async fn a_redirect_off_the_targets_is_not_tried_again() {
+    let stranger = Gateway::builder().implicit_target(false).start().unwrap();
+    let (target, asked) = redirecting_to(stranger.url("/")).await;
+    let opencode = OpencodeSessionMiddleware::builder().target(target.as_str());
+    let opencode = opencode.build().unwrap();
+    let http = reqwest::Client::builder().no_proxy();
+    let http = http.redirect(opencode.redirect_policy()).build().unwrap();
+    let client = ClientBuilder::new(http).with(retry()).with(opencode);
+    let error = client.build().get(target).send().await.unwrap_err();
+
+    let mut sources = successors(error.source(), |&error| error.source());
+    assert!(sources.any(|source| source.is::<RedirectRefused>()));
+    assert_eq!(*asked.lock().unwrap(), 1);
+    assert!(stranger.requests().is_empty());
 }
 
 /// A failover: whatever is asked for, it asks this server.
