@@ -6,7 +6,7 @@ use async_openai::error::OpenAIError;
 use async_openai::types::chat::{
     ChatCompletionRequestUserMessage, CreateChatCompletionRequest, CreateChatCompletionRequestArgs,
 };
-use async_openai::types::responses::{CreateResponse, CreateResponseArgs};
+use async_openai::types::responses::{CreateResponse, CreateResponseArgs, ResponseStreamEvent};
 use futures::StreamExt;
 use http::StatusCode;
 use reqwest_opencode_session::testing::{Fault, Gateway};
@@ -57,8 +57,12 @@ async fn call_each(openai: &Client<OpenAIConfig>, model: &str) {
     let responses = openai.responses();
     let events = responses.create_stream(response(model));
     let mut events = events.await.unwrap();
-    while let Some(event) = events.next().await {
-        event.unwrap();
+    loop {
+        let event = events.next().await.expect("the response is completed");
+        // What the gateway sends after this, async-openai does not know.
+        if let ResponseStreamEvent::ResponseCompleted(_) = event.unwrap() {
+            break;
+        }
     }
 }
 

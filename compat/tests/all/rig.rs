@@ -221,8 +221,8 @@ async fn conversations_at_once_stay_apart_on_one_agent_through_streams_and_tools
     })
     .await;
 
-    // Three prompts each, and two more for each use of the tool: its own call, which may be asked to
-    // use the tool in vain, and the one with its answer.
+    // Three prompts each, and two more for each use of the tool: its own call, which may be asked
+    // to use the tool in vain, and the one with its answer.
     assert!(gateway.requests().len() >= 4 * MANY);
     assert_eq!(count_in_another_session(&gateway), 0);
     assert!(
@@ -234,7 +234,7 @@ async fn conversations_at_once_stay_apart_on_one_agent_through_streams_and_tools
     assert!(is_empty(&sessions));
 }
 
-/// For a tool that its handler is not put around: the agent serves it in any session.
+/// A tool that `around` was not put around is served in whichever session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_of_a_shared_agent_may_take_its_session_from_its_context() {
     let gateway = Gateway::start().unwrap();
@@ -323,9 +323,9 @@ async fn a_run_of_a_shared_agent_in_no_session_sends_nothing() {
     assert_none_in_another_session(&gateway, 1);
 }
 
-/// Why a shared agent needs more: whichever run of an agent is polled serves the requests of all its
-/// runs at once, so the ambient session is that run's. Here the second run waits in line for the
-/// first one.
+/// Why a shared agent needs more: whichever run of an agent is polled serves the requests of all
+/// its runs at once, so the ambient session is that run's. Here the second run waits in line for
+/// the first one.
 #[tokio::test]
 async fn the_ambient_session_of_one_run_reaches_the_others_of_its_agent() {
     let gateway = Gateway::start().unwrap();

@@ -36,8 +36,8 @@ pub fn client() -> ClientWithMiddleware {
         .unwrap()
 }
 
-/// Holds many conversations at once, each on a task of its own. Each names the model of its requests
-/// after its session.
+/// Holds many conversations at once, each on a task of its own. Each names the model of its
+/// requests after its session.
 pub async fn hold_many<F>(conversation: impl Fn(Session) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
