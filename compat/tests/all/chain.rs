@@ -15,8 +15,6 @@ use reqwest_opencode_session::{
 use reqwest_retry::RetryTransientMiddleware;
 use reqwest_retry::policies::ExponentialBackoff;
 use reqwest_tracing::TracingMiddleware;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tracing::Subscriber;
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -97,42 +95,19 @@ async fn a_retry_keeps_the_answer_of_session_from_though_the_application_has_mov
     assert_every_request_in_turn(&gateway, &asked.lock().unwrap()[1]);
 }
 
-/// A server that sends whoever asks to another address, and how often it was asked.
-async fn redirecting_to(url: String) -> (String, Arc<Mutex<usize>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let asked = Arc::new(Mutex::new(0));
-    let count = asked.clone();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
-            *count.lock().unwrap() += 1;
-            let answer = format!(
-                "HTTP/1.1 307 Temporary Redirect\r\nlocation: {url}\r\ncontent-length: 0\r\n\
-                 connection: close\r\n\r\n"
-            );
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    (format!("http://{address}"), asked)
-}
-
 #[tokio::test]
 async fn a_redirect_off_the_targets_is_not_tried_again() {
-    let stranger = Gateway::builder().implicit_target(false).start().unwrap();
-    let (target, asked) = redirecting_to(stranger.url("/")).await;
-    let opencode = OpencodeSessionMiddleware::builder().target(target.as_str());
-    let opencode = opencode.build().unwrap();
-    let http = reqwest::Client::builder().no_proxy();
-    let http = http.redirect(opencode.redirect_policy()).build().unwrap();
-    let client = ClientBuilder::new(http).with(retry()).with(opencode);
-    let error = client.build().get(target).send().await.unwrap_err();
+    let gateway = Gateway::start().unwrap();
+    let location = gateway.elsewhere("/").unwrap();
+    gateway.fail_next(1, Fault::Redirect { location });
+    let client = ClientBuilder::new(http()).with(retry()).with(opencode());
+    let call = prompt(&client.build(), &gateway).send();
+    let error = call.with_session(Session::new()).await.unwrap_err();
 
     let mut sources = successors(error.source(), |&error| error.source());
     assert!(sources.any(|source| source.is::<RedirectRefused>()));
-    assert_eq!(*asked.lock().unwrap(), 1);
-    assert!(stranger.requests().is_empty());
+    assert_eq!(gateway.requests().len(), 1);
+    assert!(gateway.left().is_empty());
 }
 
 /// A failover: whatever is asked for, it asks this server.
@@ -154,8 +129,7 @@ impl Middleware for To {
 #[tokio::test]
 async fn below_a_failover_the_middleware_sees_where_the_request_really_goes() {
     let gateway = Gateway::start().unwrap();
-    let stranger = Gateway::builder().implicit_target(false).start().unwrap();
-    let failover = || To(stranger.url("/"));
+    let failover = || To(gateway.elsewhere("/").unwrap());
     let last = ClientBuilder::new(http()).with(failover()).with(opencode());
     let first = ClientBuilder::new(http()).with(opencode()).with(failover());
     for client in [last.build(), first.build()] {
@@ -163,10 +137,11 @@ async fn below_a_failover_the_middleware_sees_where_the_request_really_goes() {
         call.with_session(Session::new()).await.unwrap();
     }
 
-    let [last, first] = &stranger.requests()[..] else {
-        panic!("the stranger saw other than two requests");
-    };
-    assert_eq!(last.session, None);
-    // Why it must stand last.
-    assert!(first.session.is_some());
+    let strays: Vec<_> = gateway
+        .left()
+        .into_iter()
+        .map(|left| left.session)
+        .collect();
+    // The other order is why it must stand last.
+    assert!(matches!(&strays[..], [None, Some(_)]), "{strays:?}");
 }
