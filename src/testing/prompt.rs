@@ -11,6 +11,10 @@ const WORDS: usize = 120;
 /// The longest growing string, in bytes, that is compared word by word.
 const LONGEST_STRING: usize = 1 << 20;
 
+/// The longest beginnings of a prompt that are compared, one for each message. No conversation goes
+/// on by more of them at once.
+const BEGINNINGS: usize = 4096;
+
 /// The last answers of a prompt that are read.
 const ANSWERS: usize = 8;
 
@@ -39,7 +43,7 @@ pub(super) struct Prompt {
 pub(super) struct Outline {
     /// Tools and system prompt.
     pub head: u64,
-    /// One for each message: all from the head to that message.
+    /// One for each of the last messages: all from the head to that message.
     pub beginnings: Vec<u64>,
     /// The same without the head, from the first answer of the model on: a history that holds an
     /// answer is known again under another system prompt.
@@ -151,6 +155,9 @@ impl Prompt {
             outline.beginnings.push(beginning);
             outline.histories.push(answered.then_some(history));
         }
+        let shorter = messages.len().saturating_sub(BEGINNINGS);
+        outline.beginnings.drain(..shorter);
+        outline.histories.drain(..shorter);
         if let (true, [Value::String(input)]) = (one_string, &messages[..]) {
             outline.words = word_hashes(head, input);
         }

@@ -240,3 +240,33 @@ async fn a_refused_redirect_is_not_tried_again() {
     assert_eq!(target.requests().len(), 1);
     assert_eq!(elsewhere.requests().len(), 0);
 }
+
+#[tokio::test]
+async fn a_gateway_that_redirects_elsewhere_sees_that_nothing_leaves() {
+    let gateway = Gateway::start().unwrap();
+    let middleware = middleware_for(&gateway).build().unwrap();
+    let client = into_client(middleware, reqwest::Client::builder().no_proxy()).unwrap();
+    let location = gateway.elsewhere("/").unwrap();
+    gateway.fail_next(1, Fault::Redirect { location });
+    chat(&client, &gateway).send().await.unwrap_err();
+    gateway.assert_no_request_left();
+
+    // A redirect to the gateway itself is followed.
+    let location = gateway.url(CHAT);
+    gateway.fail_next(1, Fault::Redirect { location });
+    let response = chat(&client, &gateway).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    gateway.assert_no_request_left();
+    assert_eq!(gateway.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_limit_that_says_when_is_tried_again() {
+    for mut call in Call::all(&plain_client()) {
+        let retry_after = Duration::ZERO;
+        call.gateway.fail_next(1, Fault::RateLimit { retry_after });
+        call.gateway.fail_next(1, Fault::Unavailable);
+        assert_eq!(call.send(PROMPT).await.unwrap().status(), 200);
+        call.assert_attempts(ATTEMPTS, "limits");
+    }
+}
