@@ -18,7 +18,8 @@ pub struct Provider {
 
 impl Provider {
     pub async fn call(self, prompt: String, stream: bool) -> Result<Response> {
-        let client = Client::builder().no_proxy().user_agent("my-agent/1.0");
+        let client = Client::builder().user_agent("my-agent/1.0");
+        let client = client.no_proxy();
         let client = OPENCODE.clone().into_client(client)?;
         let messages = [json!({"role": "user", "content": prompt})];
         let request = client

@@ -1,7 +1,7 @@
 //! A conversation that is summed up when it grows long.
 
 use anyhow::Result;
-use reqwest_middleware::ClientWithMiddleware;
+use reqwest_middleware::{ClientWithMiddleware, RequestBuilder};
 use reqwest_opencode_session::{Session, WithSession};
 use serde_json::{Value, json};
 
@@ -28,10 +28,14 @@ impl Conversation {
     }
 
     async fn answer(&mut self, text: &str) -> Result<()> {
+        let title = vec![json!({"role": "user", "content": "A title, please."})];
+        let title = self.request(&title, false).send();
+        let title = tokio::spawn(title.with_current_session());
         self.history.push(json!({"role": "user", "content": text}));
         let answer = self.ask(true).await?;
         self.history
             .push(json!({"role": "assistant", "content": answer}));
+        title.await??.error_for_status()?;
         Ok(())
     }
 
@@ -44,8 +48,12 @@ impl Conversation {
     }
 
     async fn ask(&self, stream: bool) -> Result<String> {
-        let body = json!({"model": self.model, "stream": stream, "messages": self.history});
-        let request = self.http.post(&self.url).bearer_auth(&self.key).json(&body);
+        let request = self.request(&self.history, stream);
         Ok(request.send().await?.error_for_status()?.text().await?)
+    }
+
+    fn request(&self, messages: &[Value], stream: bool) -> RequestBuilder {
+        let body = json!({"model": self.model, "stream": stream, "messages": messages});
+        self.http.post(&self.url).bearer_auth(&self.key).json(&body)
     }
 }

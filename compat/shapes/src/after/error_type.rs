@@ -18,7 +18,9 @@ pub struct Provider {
 
 impl Provider {
     pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = OpencodeSessionMiddleware::new().into_client(Client::builder().no_proxy())?;
+        let http = Client::builder();
+        let http = http.no_proxy();
+        let http = OpencodeSessionMiddleware::new().into_client(http)?;
         Ok(Self {
             http,
             url: format!("{base_url}/chat/completions"),

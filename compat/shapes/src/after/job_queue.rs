@@ -38,11 +38,13 @@ pub struct Worker {
 impl Worker {
     pub fn new(base_url: &str, key: &str) -> Result<Self> {
         let origin = Url::parse(base_url)?.origin().ascii_serialization();
+        let builder = Client::builder();
+        let builder = builder.no_proxy();
         let http = OpencodeSessionMiddleware::builder()
             .target(origin)
             .fallback(Fallback::Reject)
             .build()?
-            .into_client(Client::builder().no_proxy())?;
+            .into_client(builder)?;
         Ok(Self {
             http,
             base_url: base_url.to_owned(),

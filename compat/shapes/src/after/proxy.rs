@@ -16,11 +16,13 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(base_url: &str, key: &str, secret: &str) -> Result<Self> {
+        let builder = Client::builder();
+        let builder = builder.no_proxy();
         let http = OpencodeSessionMiddleware::builder()
             // What comes without a session goes on without one: the gateway refuses it.
             .fallback(Fallback::Omit)
             .build()?
-            .into_client(Client::builder().no_proxy())?;
+            .into_client(builder)?;
         Ok(Self {
             http,
             url: format!("{base_url}/chat/completions"),

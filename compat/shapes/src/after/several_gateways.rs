@@ -7,6 +7,7 @@ use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, Target, WithS
 use serde_json::json;
 
 /// Where a model is served.
+#[derive(Clone)]
 pub struct Provider {
     /// Its name: the ids that it sees are derived for it.
     pub name: String,
@@ -19,10 +20,12 @@ pub fn client(openrouter: &str) -> Result<ClientWithMiddleware> {
     let openrouter = openrouter
         .parse::<Target>()?
         .session_header("x-session-id")?;
+    let builder = Client::builder();
+    let builder = builder.no_proxy();
     let client = OpencodeSessionMiddleware::builder()
         .target(openrouter)
         .build()?
-        .into_client(Client::builder().no_proxy())?;
+        .into_client(builder)?;
     Ok(client)
 }
 
@@ -34,7 +37,8 @@ pub async fn answer(
     secret: &str,
     prompt: &str,
 ) -> Result<String> {
-    let body = json!({"model": "kimi-k3", "messages": [{"role": "user", "content": prompt}]});
+    let messages = [json!({"role": "user", "content": prompt})];
+    let body = json!({"model": "kimi-k3", "stream": true, "messages": messages});
     let call = http.post(&provider.url).bearer_auth(&provider.key);
     let session = session.derived(format!("{secret}/{}", provider.name));
     let answer = call.json(&body).send().with_session(session).await?;

@@ -16,10 +16,12 @@ pub struct Provider {
 
 impl Provider {
     pub fn new(base_url: &str, key: &str) -> Result<Self> {
+        let builder = Client::builder();
+        let builder = builder.no_proxy();
         let http = OpencodeSessionMiddleware::builder()
             .fallback(Fallback::Reject)
             .build()?
-            .into_client(Client::builder().no_proxy())?;
+            .into_client(builder)?;
         Ok(Self {
             http,
             base_url: base_url.to_owned(),

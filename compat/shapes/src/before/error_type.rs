@@ -14,7 +14,9 @@ pub struct Provider {
 
 impl Provider {
     pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = Client::builder().no_proxy().build()?;
+        let http = Client::builder();
+        let http = http.no_proxy();
+        let http = http.build()?;
         Ok(Self {
             http,
             url: format!("{base_url}/chat/completions"),

@@ -34,10 +34,14 @@ async fn each_gateway_sees_ids_of_its_own_in_its_own_header() {
         ];
         async move {
             let session = Session::new();
-            for session in [session.turn(), session.turn(), session.subagent()] {
-                for provider in &providers {
-                    answer(&http, provider, &session, "a secret", "Hello").await?;
+            for provider in providers {
+                let (title, turn, to) = (http.clone(), session.turn(), provider.clone());
+                let title = async move { answer(&title, &to, &turn, "a secret", "Title").await };
+                let title = tokio::spawn(title);
+                for session in [session.turn(), session.subagent()] {
+                    answer(&http, &provider, &session, "a secret", "Hello").await?;
                 }
+                title.await??;
             }
             Ok(())
         }

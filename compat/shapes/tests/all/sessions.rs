@@ -16,30 +16,40 @@ async fn a_compaction_is_a_turn_of_its_own_in_the_same_session() {
     let gateway = Gateway::start().unwrap();
     let run = |model: &'static str| {
         let http = OpencodeSessionMiddleware::new().into_client(Client::builder().no_proxy());
-        let mut conversation = compaction::Conversation {
-            http: http.unwrap(),
-            url: gateway.url("/zen/go/v1/chat/completions"),
+        let (http, url) = (http.unwrap(), gateway.url("/zen/go/v1/chat/completions"));
+        let conversation = move |session| compaction::Conversation {
+            http: http.clone(),
+            url: url.clone(),
             key: Gateway::KEY.to_owned(),
             model: model.to_owned(),
-            session: Session::new(),
+            session,
             history: vec![],
         };
         async move {
-            for prompt in ["Hello", "More, please.", "And more."] {
-                conversation.prompt(prompt).await?;
+            let session = Session::new();
+            for session in [session.clone(), session.subagent()] {
+                let mut conversation = conversation(session);
+                for prompt in ["Hello", "More, please.", "And more."] {
+                    conversation.prompt(prompt).await?;
+                }
             }
             Ok(())
         }
     };
     both(run).await.unwrap();
     for model in MODELS {
-        let requests = requests_of(&gateway, model);
-        sole_session(&requests);
-        let mut turns: Vec<_> = requests.iter().map(|request| &request.turn).collect();
-        turns.sort();
-        turns.dedup();
-        // Three prompts, and a compaction before the third.
-        assert_eq!((requests.len(), turns.len()), (4, 4));
+        let (subagent, own): (Vec<_>, Vec<_>) = requests_of(&gateway, model)
+            .into_iter()
+            .partition(|request| request.parent.is_some());
+        assert_eq!(subagent[0].parent, Some(sole_session(&own)));
+        for requests in [own, subagent] {
+            sole_session(&requests);
+            let mut turns: Vec<_> = requests.iter().map(|request| &request.turn).collect();
+            turns.sort();
+            turns.dedup();
+            // Three prompts of two calls, and a compaction before the third.
+            assert_eq!((requests.len(), turns.len()), (7, 4));
+        }
     }
 }
 
@@ -110,17 +120,25 @@ async fn strictness_names_the_call_without_a_session_and_lets_the_list_of_models
 
             let title = provider.clone().answer(model.into(), "A title.", false);
             let title = tokio::spawn(title.with_current_session());
-            provider.answer(model.into(), "Hello", true).await?;
+            let answer = provider.clone().answer(model.into(), "Hello", true);
+            answer.await?;
             title.await??;
+
+            let subagent = Session::current().map(|session| session.subagent());
+            let research = provider.answer(model.into(), "Find out.", false);
+            research.with_session(subagent).await?;
             Ok(())
         };
         conversation.with_session(Session::new())
     };
     both(run).await.unwrap();
     let sessions = MODELS.map(|model| {
-        let requests = requests_of(&gateway, model);
-        assert_eq!(requests.len(), 2);
-        sole_session(&requests)
+        let (subagent, own): (Vec<_>, Vec<_>) = requests_of(&gateway, model)
+            .into_iter()
+            .partition(|request| request.parent.is_some());
+        assert_eq!((own.len(), subagent.len()), (2, 1));
+        assert_eq!(subagent[0].parent, Some(sole_session(&own)));
+        sole_session(&own)
     });
     assert_ne!(sessions[0], sessions[1]);
 }
