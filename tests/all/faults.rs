@@ -245,7 +245,8 @@ async fn a_refused_redirect_is_not_tried_again() {
 async fn a_gateway_that_redirects_elsewhere_sees_that_nothing_leaves() {
     let gateway = Gateway::start().unwrap();
     let middleware = middleware_for(&gateway).build().unwrap();
-    let client = into_client(middleware, reqwest::Client::builder().no_proxy()).unwrap();
+    let builder = reqwest::Client::builder().no_proxy();
+    let client = middleware.into_client(builder).unwrap();
     let location = gateway.elsewhere("/").unwrap();
     gateway.fail_next(1, Fault::Redirect { location });
     chat(&client, &gateway).send().await.unwrap_err();
