@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::{future, thread};
@@ -547,35 +547,6 @@ fn a_future_may_outlive_the_thread_that_polled_it_first() {
     });
     drop(future.join().unwrap());
     assert_eq!(dropped.recv().unwrap(), Some(session));
-}
-
-#[test]
-fn a_future_may_be_dropped_while_its_thread_ends() {
-    thread_local! {
-        static LAST: Mutex<Option<Pin<Box<dyn Future<Output = ()>>>>> = const { Mutex::new(None) };
-    }
-
-    for poll_first in [true, false] {
-        let session = Session::new();
-        let (witness, dropped) = witness();
-        let pending = async move {
-            let _witness = witness;
-            future::pending::<()>().await;
-        };
-        let mut future = Box::pin(pending.with_session(session.clone()));
-        thread::spawn(move || {
-            // Touched first, so destroyed last.
-            LAST.with(|last| *last.lock().unwrap() = Some(Box::pin(future::ready(()))));
-            if poll_first {
-                let mut context = Context::from_waker(Waker::noop());
-                assert!(future.as_mut().poll(&mut context).is_pending());
-            }
-            LAST.with(|last| *last.lock().unwrap() = Some(future));
-        })
-        .join()
-        .unwrap();
-        assert_eq!(dropped.recv().unwrap(), Some(session));
-    }
 }
 
 // Closures

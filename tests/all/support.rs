@@ -1,6 +1,7 @@
 //! What several tests need: a client of a gateway, and a server that is no gateway.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,13 @@ pub fn cases(count: u32) -> ProptestConfig {
         failure_persistence: None,
         ..by_variable
     }
+}
+
+/// This test alone, in a process of its own: this program, started again.
+pub fn alone(test: &str) -> Command {
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", test]);
+    again
 }
 
 pub fn start() -> Gateway {

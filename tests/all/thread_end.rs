@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
-use std::process::Command;
 use std::sync::mpsc;
 use std::task::{Context, Waker};
 use std::thread;
@@ -17,7 +16,9 @@ use task_local_extensions::{Extensions, get_local_item, with_extensions};
 use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
-use crate::support::{assert_carries, chat, client_with, middleware_for, only, start};
+use crate::support::{alone, assert_carries, chat, client_with, middleware_for, only, start};
+
+const TEST: &str = "thread_end::a_process_goes_on_after_a_thread_that_ended_with_a_session_on_it";
 
 /// The variable that names the case to a process that is started for it.
 const CASE: &str = "THREAD_END_CASE";
@@ -86,19 +87,25 @@ fn send_a_request() {
 /// What is left on the thread: it takes the session, and whoever is told what is seen at the end.
 type Leave = fn(Session, mpsc::Sender<Option<Session>>, before: fn());
 
-/// A future in the session that never ends, after its first poll.
-fn begun(
+/// A future in the session that never ends.
+fn endless(
     session: Session,
     dropped: mpsc::Sender<Option<Session>>,
 ) -> Pin<Box<dyn Future<Output = ()>>> {
     let witness = Witness(dropped);
-    let mut future = Box::pin(
-        async move {
-            let _witness = witness;
-            pending().await
-        }
-        .with_session(session),
-    );
+    let future = async move {
+        let _witness = witness;
+        pending().await
+    };
+    Box::pin(future.with_session(session))
+}
+
+/// The same, after its first poll.
+fn begun(
+    session: Session,
+    dropped: mpsc::Sender<Option<Session>>,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    let mut future = endless(session, dropped);
     let mut context = Context::from_waker(Waker::noop());
     assert!(future.as_mut().poll(&mut context).is_pending());
     future
@@ -108,7 +115,11 @@ fn a_queue_of_futures(session: Session, dropped: mpsc::Sender<Option<Session>>, 
     // Touched first, so destroyed last.
     QUEUE.with_borrow_mut(Vec::clear);
     before();
-    QUEUE.with_borrow_mut(|queue| queue.push(begun(session, dropped)));
+    let left = [
+        begun(session.clone(), dropped.clone()),
+        endless(session, dropped),
+    ];
+    QUEUE.with_borrow_mut(|queue| queue.extend(left));
 }
 
 fn a_local_set(session: Session, dropped: mpsc::Sender<Option<Session>>, before: fn()) {
@@ -181,14 +192,7 @@ fn a_process_goes_on_after_a_thread_that_ended_with_a_session_on_it() {
         return;
     }
     for (name, ..) in cases {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "thread_end::a_process_goes_on_after_a_thread_that_ended_with_a_session_on_it",
-            ])
-            .env(CASE, &name)
-            .output()
-            .unwrap();
+        let output = alone(TEST).env(CASE, &name).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{name}: {output:?}");
         let ran = String::from_utf8_lossy(&output.stdout).contains("1 passed");
         assert!(ran, "{name}: {output:?}");

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use http::{StatusCode, Version};
@@ -15,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::loopback::{Identity, serve, trusting};
-use crate::support::{CHAT, PROMPT};
+use crate::support::{CHAT, PROMPT, alone};
 
 const HOSTS: [&str; 2] = ["opencode.ai", "dev.opencode.ai"];
 
@@ -110,12 +109,8 @@ async fn a_proxy_of_the_environment_is_used_and_sees_no_session() {
     })
     .await;
 
-    let mut again = Command::new(std::env::current_exe().unwrap());
+    let mut again = alone("tls::a_proxy_of_the_environment_is_used_and_sees_no_session");
     again
-        .args([
-            "--exact",
-            "tls::a_proxy_of_the_environment_is_used_and_sees_no_session",
-        ])
         .env("HTTPS_PROXY", format!("http://{proxy}"))
         .env_remove("NO_PROXY")
         .env_remove("no_proxy")

@@ -120,6 +120,16 @@ async fn each_request_to_a_target_tells_where_its_session_came_from() {
     items.insert(SessionId::new());
     with_extensions(items, call().send()).await.1.unwrap();
     call().send().await.unwrap();
+    let source = || Some(Session::new());
+    let asking = middleware_for(&gateway)
+        .session_from(source)
+        .build()
+        .unwrap();
+    let bound = asking.bound_to(Session::new());
+    for middleware in [asking, bound] {
+        let client = client_with(middleware);
+        chat(&client, &gateway).send().await.unwrap();
+    }
 
     let expected = [
         "header",
@@ -129,6 +139,8 @@ async fn each_request_to_a_target_tells_where_its_session_came_from() {
         "task-local",
         "task-local",
         "fallback",
+        "session-from",
+        "bound",
     ];
     assert_eq!(events.sources(), expected);
     for event in events.at(Level::DEBUG) {
