@@ -131,15 +131,19 @@ impl Endpoint {
     }
 
     /// The headers that the gateway takes the key from.
-    pub fn key_headers(&self) -> &'static [Key] {
+    pub fn key_headers(&self) -> &'static [Credential] {
         match (self.family, &self.asks) {
-            (Family::Inference, _) => &[Key::Authorization, Key::XApiKey, Key::XGoogApiKey],
+            (Family::Inference, _) => &[
+                Credential::Authorization,
+                Credential::XApiKey,
+                Credential::XGoogApiKey,
+            ],
             (Family::Zen, Asks::Model(call)) => match call.format {
-                Format::ChatCompletions | Format::Responses => &[Key::Authorization],
-                Format::Messages => &[Key::XApiKey],
-                Format::GenerateContent => &[Key::XGoogApiKey],
+                Format::ChatCompletions | Format::Responses => &[Credential::Authorization],
+                Format::Messages => &[Credential::XApiKey],
+                Format::GenerateContent => &[Credential::XGoogApiKey],
             },
-            (Family::Zen, _) => &[Key::Authorization],
+            (Family::Zen, _) => &[Credential::Authorization],
         }
     }
 }
@@ -157,13 +161,13 @@ impl Call {
 
 /// A header that a key is sent in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum Credential {
     Authorization,
     XApiKey,
     XGoogApiKey,
 }
 
-impl Key {
+impl Credential {
     pub fn name(self) -> &'static str {
         match self {
             Self::Authorization => "authorization",

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::Usage;
 use super::cache::{Conversations, Id};
-use super::endpoint::{Asks, Call, Endpoint, Key, NotFound};
+use super::endpoint::{Asks, Call, Credential, Endpoint, NotFound};
 use super::log::{Limits, SeenRequest, Unrecorded, value};
 use super::outcome::{Fault, Outcome};
 use super::prompt::Prompt;
@@ -219,7 +219,7 @@ impl State {
                     [] => "Missing API key: there is none in",
                     _ => "Invalid API key in",
                 };
-                let names: Vec<_> = names.iter().map(|key| key.name()).collect();
+                let names: Vec<_> = names.iter().map(|name| name.name()).collect();
                 let message = format!("{problem} {}.", names.join(", "));
                 let status = StatusCode::UNAUTHORIZED;
                 Box::new(Outcome::error(status, "AuthError", &message))
@@ -251,7 +251,7 @@ impl State {
     }
 }
 
-impl Key {
+impl Credential {
     /// The key that a request has in this header.
     fn read(self, head: &Parts) -> Option<String> {
         let value = value(&head.headers, &http::HeaderName::from_static(self.name()))?;
