@@ -28,9 +28,10 @@ docs-rs:
 quickstart:
 	cargo run --example quickstart --features testing
 
-# The SDKs. Needs OpenSSL's headers (Debian: libssl-dev).
+# The SDKs, and the shapes of real clients. Needs OpenSSL's headers (Debian: libssl-dev).
 compat:
 	cargo test --manifest-path compat/Cargo.toml
+	cargo test --manifest-path compat/shapes/Cargo.toml
 
 # The page of `examples/gateway.rs` in Chromium. On Debian it installs that.
 page:

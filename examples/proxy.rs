@@ -138,7 +138,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a tenant's client does, with the header that it happens to use.
+/// What a tenant's client does, with the header that it happens to use. It talks to the proxy alone,
+/// so it has no redirect policy.
 async fn call(proxy: SocketAddr, key: &str, header: &str) -> reqwest::Result<()> {
     reqwest::Client::builder()
         .no_proxy()

@@ -62,6 +62,7 @@ async fn with_loopback_gateway() -> Result<()> {
 
     println!("A client without the middleware:");
     let url = gateway.url("/zen/go/v1/chat/completions");
+    // It carries no session, so it needs no redirect policy.
     let plain = reqwest::Client::builder().no_proxy().build()?;
     let refusal = plain
         .post(url)

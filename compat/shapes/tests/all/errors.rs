@@ -4,6 +4,7 @@ use http::StatusCode;
 use reqwest_opencode_session::testing::{Fault, Gateway};
 use reqwest_opencode_session_shapes::after::error_type::{Provider, converse};
 use reqwest_opencode_session_shapes::{after, before};
+use uuid::Uuid;
 
 use crate::support::{MODELS, PROMPTS, assert_kept_apart, assert_refused, both};
 
@@ -61,4 +62,18 @@ async fn retries_that_match_both_errors_try_again() {
     gateway.fail_next(1, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
     provider(&gateway).answer("Hello").await.unwrap();
     assert_eq!(gateway.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn an_error_that_a_retry_wraps_is_found_among_its_causes() {
+    use after::own_session::{Agent, Input};
+
+    let gateway = Gateway::start().unwrap();
+    gateway.fail_next(10, Fault::CloseBeforeAnswer);
+    let agent = Agent::new(&gateway.url("/zen/go/v1"), Gateway::KEY, MODELS[0]).unwrap();
+    let inputs = [Input::Prompt("Hello")];
+    let error = agent.run(Uuid::now_v7(), &inputs).await.unwrap_err();
+
+    assert!(!before::error_type::is_transient(&error));
+    assert!(after::error_type::is_transient(&error));
 }
