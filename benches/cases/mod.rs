@@ -27,7 +27,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 const ID: &str = "01a20360-f6d2-7083-9a19-5a139a403ac6";
-const TARGET: &str = "https://opencode.ai/zen/go/v1/messages";
+pub const TARGET: &str = "https://opencode.ai/zen/go/v1/messages";
 const STAGING_TARGET: &str = "https://dev.opencode.ai/zen/go/v1/messages";
 const ADDED_TARGET: &str = "https://gateway-0.example/v1/messages";
 const BODY: &str = r#"{"model":"glm-5.2"}"#;
@@ -57,7 +57,10 @@ impl Headers {
     fn insert_into(self, headers: &mut HeaderMap) {
         const TWELVE: [(HeaderName, HeaderValue); 12] = [
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            (AUTHORIZATION, HeaderValue::from_static("Bearer sk-0123456789")),
+            (
+                AUTHORIZATION,
+                HeaderValue::from_static("Bearer sk-0123456789"),
+            ),
             (ACCEPT, HeaderValue::from_static("text/event-stream")),
             (USER_AGENT, HeaderValue::from_static("my-agent/1.0")),
             (ACCEPT_ENCODING, HeaderValue::from_static("gzip, br")),
@@ -117,6 +120,7 @@ pub const HTTP: &str = "http::Request, dropped";
 pub const HTTP_BY_HAND: &str = "http::Request: header inserted by hand";
 pub const HTTP_FALLBACK: &str = "ours: http::Request, fallback";
 pub const HTTP_EXTENSIONS: &str = "ours: http::Request, extensions";
+pub const HTTP_NO_TARGET: &str = "ours: http::Request, no target";
 pub const LAYER: &str = "reqwest's Service";
 pub const LAYER_SET_HEADER: &str = "tower-http's SetRequestHeader over it";
 pub const LAYER_FALLBACK: &str = "ours: layer over it, fallback";
@@ -233,17 +237,26 @@ fn through_a_chain(headers: Headers) -> Vec<Case> {
         chain(TRACING).with(Arc::new(TracingMiddleware::default())),
         chain(EXISTING).with(ours()).by_hand().over(BY_HAND),
         chain(EXTENSIONS).with(ours()).extension(session()),
-        chain(EXTENSIONS_ID).with(ours()).extension(session().id().clone()),
+        chain(EXTENSIONS_ID)
+            .with(ours())
+            .extension(session().id().clone()),
         chain(BOUND).with(Arc::new(bound)),
-        chain(SCOPE).with(ours()).from(Place::Scope).over(BARE_IN_SCOPE),
+        chain(SCOPE)
+            .with(ours())
+            .from(Place::Scope)
+            .over(BARE_IN_SCOPE),
         chain(OWN_SCOPE).with(ours()).in_scope(),
         chain(TASK_LOCAL).with(ours()).from(Place::TaskLocal),
         chain(SESSION_FROM).with(Arc::new(asking.build().unwrap())),
         chain(FALLBACK).with(ours()),
         chain(LATE_FALLBACK).with(ours()).from(Place::AfterScope),
         chain(STAGING).with(ours()).to(STAGING_TARGET),
-        chain(ADDED).with(Arc::new(one_more.build().unwrap())).to(ADDED_TARGET),
-        chain(FIRST_OF_100).with(ours_with_targets(100)).to(ADDED_TARGET),
+        chain(ADDED)
+            .with(Arc::new(one_more.build().unwrap()))
+            .to(ADDED_TARGET),
+        chain(FIRST_OF_100)
+            .with(ours_with_targets(100))
+            .to(ADDED_TARGET),
         chain(EVERYTHING)
             .with(Arc::new(named.build().unwrap()))
             .extension(session().subagent().turn()),
@@ -332,22 +345,20 @@ impl Chain {
         }
     }
 
-    fn case(mut self) -> Case {
-        self.chain.push(Arc::new(Canned));
+    fn case(self) -> Case {
         // One for the whole program, so that a call can borrow it.
-        let client: &ClientWithMiddleware =
-            Box::leak(Box::new(ClientWithMiddleware::new(Client::new(), self.chain)));
+        let client: &ClientWithMiddleware = Box::leak(Box::new(client(self.chain)));
         let (session, value) = (session(), value());
         case(self.name, self.headers, [self.base, BY_HAND], move || {
-            let mut request = Request::new(Method::POST, self.url.clone());
-            *request.body_mut() = Some(BODY.into());
-            self.headers.insert_into(request.headers_mut());
+            let mut request = request(self.headers, self.url.clone());
             let mut extensions = self.extensions.clone();
             let (by_hand, in_scope) = (self.by_hand, self.in_scope);
             let (session, value) = (session.clone(), value.clone());
             Box::new(move || {
                 if by_hand {
-                    request.headers_mut().insert("x-opencode-session", value.clone());
+                    request
+                        .headers_mut()
+                        .insert("x-opencode-session", value.clone());
                 }
                 let call = client.execute_with_extensions(request, &mut extensions);
                 let response = if in_scope {
@@ -367,9 +378,7 @@ fn through_a_request_builder(headers: Headers) -> [Case; 4] {
         let given = Given::new();
         let client = Client::new();
         case(name, headers, [BUILDER, BUILDER_BY_HAND], move || {
-            let mut request = Request::new(Method::POST, TARGET.parse().unwrap());
-            *request.body_mut() = Some(BODY.into());
-            headers.insert_into(request.headers_mut());
+            let request = request(headers, TARGET.parse().unwrap());
             let builder = RequestBuilder::from_parts(client.clone(), request);
             Box::new(move || drop(black_box(edit(builder, given))))
         })
@@ -391,12 +400,17 @@ fn through_a_request_builder(headers: Headers) -> [Case; 4] {
     ]
 }
 
-fn through_an_http_request(headers: Headers) -> [Case; 4] {
+fn through_an_http_request(headers: Headers) -> [Case; 5] {
     let case = |name, edit: fn(&mut http::Request<&'static str>, &'static Given)| {
         let given = Given::new();
+        let url = if name == HTTP_NO_TARGET {
+            STRANGER
+        } else {
+            TARGET
+        };
         let extended = name == HTTP_EXTENSIONS;
         case(name, headers, [HTTP, HTTP_BY_HAND], move || {
-            let mut request = http_request(headers, BODY);
+            let mut request = http_request(headers, BODY, url);
             if extended {
                 request.extensions_mut().insert(session());
             }
@@ -408,9 +422,18 @@ fn through_an_http_request(headers: Headers) -> [Case; 4] {
     };
     [
         case(HTTP, |_, _| ()),
-        case(HTTP_BY_HAND, |request, given| given.insert_by_hand(request.headers_mut())),
-        case(HTTP_FALLBACK, |request, given| drop(given.middleware.apply(request))),
-        case(HTTP_EXTENSIONS, |request, given| drop(given.middleware.apply(request))),
+        case(HTTP_BY_HAND, |request, given| {
+            given.insert_by_hand(request.headers_mut())
+        }),
+        case(HTTP_FALLBACK, |request, given| {
+            drop(given.middleware.apply(request))
+        }),
+        case(HTTP_NO_TARGET, |request, given| {
+            drop(given.middleware.apply(request))
+        }),
+        case(HTTP_EXTENSIONS, |request, given| {
+            drop(given.middleware.apply(request))
+        }),
     ]
 }
 
@@ -420,7 +443,7 @@ fn through_a_layer(headers: Headers) -> [Case; 3] {
         S: Service<http::Request<reqwest::Body>> + Clone + Send + Sync + 'static,
     {
         self::case(name, headers, [LAYER, LAYER_SET_HEADER], move || {
-            let request = http_request(headers, reqwest::Body::from(BODY));
+            let request = http_request(headers, reqwest::Body::from(BODY), TARGET);
             let mut service = service.clone();
             Box::new(move || drop(black_box(service.call(request))))
         })
@@ -475,10 +498,23 @@ fn value() -> HeaderValue {
     value
 }
 
-fn http_request<B>(headers: Headers, body: B) -> http::Request<B> {
+/// A client that answers by itself.
+pub fn client(mut chain: Vec<Arc<dyn Middleware>>) -> ClientWithMiddleware {
+    chain.push(Arc::new(Canned));
+    ClientWithMiddleware::new(Client::new(), chain)
+}
+
+pub fn request(headers: Headers, url: Url) -> Request {
+    let mut request = Request::new(Method::POST, url);
+    *request.body_mut() = Some(BODY.into());
+    headers.insert_into(request.headers_mut());
+    request
+}
+
+fn http_request<B>(headers: Headers, body: B, url: &'static str) -> http::Request<B> {
     let mut request = http::Request::new(body);
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static(TARGET);
+    *request.uri_mut() = Uri::from_static(url);
     headers.insert_into(request.headers_mut());
     request
 }
