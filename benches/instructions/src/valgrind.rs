@@ -44,17 +44,13 @@ pub fn profile(arguments: &[&str]) -> Profile {
     }
 }
 
-/// Runs this program under memcheck: how many bytes of the heap it holds when it exits.
+/// Runs this program under DHAT: how many bytes of the heap it holds when it exits.
 pub fn bytes_held(arguments: &[&str]) -> u64 {
-    let output = run(&["--tool=memcheck", "--leak-check=no"], arguments);
+    let output = run(&["--tool=dhat", "--dhat-out-file=/dev/null"], arguments);
     let messages = String::from_utf8_lossy(&output.stderr);
-    let (_, held) = messages.split_once("in use at exit: ").unwrap();
-    held.split(' ')
-        .next()
-        .unwrap()
-        .replace(',', "")
-        .parse()
-        .unwrap()
+    let (_, held) = messages.split_once("At t-end:").unwrap();
+    let bytes = held.trim_start().split(' ').next().unwrap();
+    bytes.replace(',', "").parse().unwrap()
 }
 
 fn run(options: &[&str], arguments: &[&str]) -> Output {
