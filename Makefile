@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
-.PHONY: all check test doc quickstart compat page wasm instructions chart bench tree msrv minimal-versions \
-	features coverage fuzz deny package
+.PHONY: all check test doc docs-rs quickstart compat page wasm instructions chart bench tree msrv \
+	minimal-versions features coverage fuzz deny package
 
 all:
 	.ci/run
@@ -15,8 +15,15 @@ check:
 test:
 	cargo test --all-features
 
+# The documentation, with all features and with none
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --all-features --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-default-features --no-deps
+
+# The same as docs.rs builds it. Needs a nightly toolchain.
+docs-rs:
+	RUSTDOCFLAGS="-D warnings --cfg docsrs" cargo +nightly doc --all-features --no-deps \
+		--target-dir target/docsrs
 
 quickstart:
 	cargo run --example quickstart --features testing
@@ -29,9 +36,10 @@ compat:
 page:
 	compat/page.sh
 
-# WebAssembly in the browser. On Debian it installs a compiler and the standard library's source.
+# WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
+# library's source.
 wasm:
-	compat/wasm.sh
+	compat/wasm/run.sh
 
 # What a request costs, against its bars. On Debian it installs valgrind.
 instructions:

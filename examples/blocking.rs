@@ -1,37 +1,66 @@
-//! A program without `async`: the session goes along as extra headers.
+//! A program without `async`: one more line in each call.
 //!
-//! `cargo run --example blocking --features testing`
+//! `cargo run --example blocking --features blocking,testing`
 
 use std::error::Error;
 
 use reqwest::blocking::Client;
 use reqwest_opencode_session::testing::Gateway;
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session};
+use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt, Session};
 use serde_json::{Value, json};
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let gateway = Gateway::start()?;
-    let plugin = OpencodeSessionMiddleware::builder().target(gateway.target());
-    let client = Client::builder()
-        .user_agent("my-agent/1.0")
-        // Without it, a redirect could carry the session to another host.
-        .redirect(plugin.build()?.redirect_policy())
-        .no_proxy()
-        .build()?;
+static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
 
-    let conversation = Session::new();
-    for prompt in ["What is a monad?", "In one sentence, please."] {
-        let turn = conversation.turn();
-        let answer: Value = client
-            .post(gateway.url("/zen/go/v1/chat/completions"))
+/// An application's client, which knows nothing of sessions but the one line.
+struct Agent {
+    http: Client,
+    url: String,
+}
+
+impl Agent {
+    fn ask(&self, prompt: &str) -> Result<String, Box<dyn Error>> {
+        let answer: Value = self
+            .http
+            .post(&self.url)
             .bearer_auth(Gateway::KEY)
-            .headers(turn.headers())
             .json(&json!({"model": "kimi-k3", "messages": [{"role": "user", "content": prompt}]}))
+            .opencode_session(&OPENCODE)?
             .send()?
             .error_for_status()?
             .json()?;
-        println!("{}", answer["choices"][0]["message"]["content"]);
+        Ok(answer["choices"][0]["message"]["content"].to_string())
     }
-    gateway.assert_every_request_in(&conversation);
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // While it runs, it is a target of every middleware in the process.
+    let gateway = Gateway::start()?;
+    let agent = Agent {
+        http: Client::builder()
+            .user_agent("my-agent/1.0")
+            // Keeps the session on its targets.
+            .redirect(OPENCODE.redirect_policy())
+            .no_proxy()
+            .build()?,
+        url: gateway.url("/zen/go/v1/chat/completions"),
+    };
+
+    let (haskell, cooking) = (Session::new(), Session::new());
+    let conversations = [
+        (&haskell, "What is a monad?"),
+        (&cooking, "How long does an egg take?"),
+        (&haskell, "In one sentence, please."),
+    ];
+    for (conversation, prompt) in conversations {
+        // Each prompt is a turn.
+        let answer = conversation.turn().in_scope(|| agent.ask(prompt))?;
+        println!("{prompt} {answer}");
+    }
+
+    println!("\nhaskell is session {}", haskell.id());
+    println!("cooking is session {}", cooking.id());
+    for request in gateway.requests() {
+        println!("{request}");
+    }
     Ok(())
 }

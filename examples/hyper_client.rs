@@ -1,4 +1,4 @@
-//! hyper-util's client: the rule works on the parts of any `http::Request`.
+//! hyper-util's client: the rule works on any `http::Request`.
 //!
 //! `cargo run --example hyper_client --features testing`
 
@@ -16,24 +16,31 @@ const PROMPT: &str = r#"{"model": "kimi-k3", "messages": [{"role": "user", "cont
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // While it runs, it is a target of every middleware in the process.
     let gateway = Gateway::start()?;
-    let plugin = OpencodeSessionMiddleware::builder()
+    let opencode = OpencodeSessionMiddleware::builder()
         .user_agent("my-agent/1.0")
-        .target(gateway.target())
         .build()?;
+    // It follows no redirects, so there is none to guard.
     let client = Client::builder(TokioExecutor::new()).build_http();
 
     let conversation = Session::new();
-    let request = Request::post(gateway.url("/zen/go/v1/chat/completions"))
-        .header(AUTHORIZATION, format!("Bearer {}", Gateway::KEY))
-        .extension(conversation.clone())
-        .body(PROMPT.to_owned())?;
-    let (mut head, body) = request.into_parts();
-    plugin.apply(&head.uri, &mut head.headers, &mut head.extensions)?;
-    let answer = client.request(Request::from_parts(head, body)).await?;
-    let answer = answer.into_body().collect().await?.to_bytes();
-    println!("{}", String::from_utf8_lossy(&answer));
+    for session in [conversation.turn(), conversation.subagent()] {
+        let mut request = Request::post(gateway.url("/zen/go/v1/chat/completions"))
+            .header(AUTHORIZATION, format!("Bearer {}", Gateway::KEY))
+            .extension(session)
+            .body(PROMPT.to_owned())?;
+        opencode.apply(&mut request)?;
+        let answer = client.request(request).await?;
+        let answer = answer.into_body().collect().await?.to_bytes();
+        println!("{}", String::from_utf8_lossy(&answer));
+    }
 
-    gateway.assert_every_request_in(&conversation);
+    println!("\nthe conversation is session {}", conversation.id());
+    for request in gateway.requests() {
+        let parent = request.parent.iter();
+        let parent: String = parent.map(|id| format!(", a subagent of {id}")).collect();
+        println!("{request}{parent}");
+    }
     Ok(())
 }

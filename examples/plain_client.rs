@@ -1,54 +1,74 @@
-//! A plain `reqwest::Client`, and the whole rule in front of it: the session goes to OpenCode
-//! alone.
+//! A plain `reqwest::Client`: one more line in each call.
 //!
 //! `cargo run --example plain_client --features testing`
 
 use std::error::Error;
 
-use http::Extensions;
-use reqwest::{Client, Request, Response};
+use reqwest::Client;
 use reqwest_opencode_session::testing::Gateway;
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession};
+use reqwest_opencode_session::{
+    OpencodeSessionMiddleware, RequestBuilderExt, Session, WithSession,
+};
+use serde_json::json;
 
-/// The client of an application, which sends all its requests in one place.
-struct Http {
-    client: Client,
-    plugin: OpencodeSessionMiddleware,
+static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// An application's client, which knows nothing of sessions but the one line.
+#[derive(Clone)]
+struct Agent {
+    http: Client,
+    url: String,
 }
 
-impl Http {
-    fn new(plugin: OpencodeSessionMiddleware) -> reqwest::Result<Self> {
-        let client = Client::builder().redirect(plugin.redirect_policy());
-        let client = client.no_proxy().build()?;
-        Ok(Self { client, plugin })
+impl Agent {
+    async fn ask(self, prompt: &str) -> Result<String> {
+        let answer = self
+            .http
+            .post(self.url)
+            .bearer_auth(Gateway::KEY)
+            .json(&json!({"model": "kimi-k3", "messages": [{"role": "user", "content": prompt}]}))
+            .opencode_session(&OPENCODE)?
+            .send()
+            .await?;
+        Ok(answer.error_for_status()?.text().await?)
     }
 
-    async fn send(&self, mut request: Request) -> Result<Response, Box<dyn Error>> {
-        let url = request.url().clone();
-        let headers = request.headers_mut();
-        self.plugin.apply(&url, headers, &mut Extensions::new())?;
-        Ok(self.client.execute(request).await?)
+    /// An answer, and a title on a task of its own.
+    async fn converse(self, prompt: &str) -> Result<()> {
+        let title = self.clone().ask("A title, please.").with_current_session();
+        let title = tokio::spawn(title);
+        println!("{prompt}: {}", self.ask(prompt).await?);
+        title.await??;
+        Ok(())
     }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
+    // While it runs, it is a target of every middleware in the process.
     let gateway = Gateway::start()?;
-    let plugin = OpencodeSessionMiddleware::builder()
-        .user_agent("my-agent/1.0")
-        .target(gateway.target());
-    let http = Http::new(plugin.build()?)?;
+    let agent = Agent {
+        http: Client::builder()
+            .user_agent("my-agent/1.0")
+            // Keeps the session on its targets.
+            .redirect(OPENCODE.redirect_policy())
+            .no_proxy()
+            .build()?,
+        url: gateway.url("/zen/go/v1/chat/completions"),
+    };
 
-    let conversation = Session::new();
-    let request = http
-        .client
-        .post(gateway.url("/zen/go/v1/chat/completions"))
-        .bearer_auth(Gateway::KEY)
-        .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#);
-    let answer = http.send(request.build()?);
-    let answer = answer.with_session(conversation.clone()).await?;
-    println!("{}", answer.text().await?);
+    let (lisbon, oslo) = (Session::new(), Session::new());
+    tokio::try_join!(
+        agent.clone().converse("Lisbon").with_session(lisbon.turn()),
+        agent.converse("Oslo").with_session(oslo.turn()),
+    )?;
 
-    gateway.assert_every_request_in(&conversation);
+    println!("\nLisbon is session {}", lisbon.id());
+    println!("Oslo is session   {}", oslo.id());
+    for request in gateway.requests() {
+        println!("{request}");
+    }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! A forwarding proxy that keeps its tenants' conversations apart.
 //!
-//! It takes the session from whatever header the incoming client used, makes it opaque, so that
-//! OpenCode learns nothing from it and no tenant meets another one's, and streams the answer back.
+//! It takes the session from whatever header the incoming client used and derives another one from
+//! it, so that OpenCode learns nothing from it and no two tenants ever share one. Then it streams the
+//! answer back.
 //!
-//! `cargo run --example proxy --features testing` starts it before a loopback gateway. Two tenants,
-//! who both call their conversation `chat-1`, then show up in two sessions.
+//! `cargo run --example proxy --features testing` starts it in front of a loopback gateway. Two
+//! tenants both call their conversation `chat-1`, and show up in two sessions.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -20,15 +21,15 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, StatusCode};
 use reqwest_middleware::ClientWithMiddleware;
 use reqwest_opencode_session::testing::Gateway;
-use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, SessionId};
+use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, SessionId};
 use tokio::net::TcpListener;
 
-/// The headers that go on as they came. All others stay here, and with them whatever they tell.
+/// The headers that are sent on as they came. All others stay here, and with them what they tell.
 const FORWARDED: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
 
 /// What the proxy is told.
 pub struct Settings {
-    /// Where requests go on to: an origin, such as `https://opencode.ai`.
+    /// Where requests are sent on to: an origin, such as `https://opencode.ai`.
     pub upstream: String,
     /// The key that is valid there.
     pub key: String,
@@ -47,7 +48,7 @@ struct Proxy {
 pub fn router(settings: Settings) -> Result<Router, Box<dyn Error>> {
     let client = OpencodeSessionMiddleware::builder()
         .user_agent("example-proxy/1.0")
-        .targets([settings.upstream.parse()?])
+        .targets([settings.upstream.as_str()])
         // A request that came without a session goes on without one: refusing it is up to OpenCode.
         .fallback(Fallback::Omit)
         .build()?
@@ -72,8 +73,8 @@ async fn forward(State(proxy): State<Arc<Proxy>>, request: Request) -> Response 
             call = call.header(name, value);
         }
     }
-    if let Some(id) = SessionId::from_headers(&head.headers) {
-        call = call.with_extension(proxy.opaque(tenant, &id));
+    if let Some(claimed) = Session::from_headers(&head.headers) {
+        call = call.with_extension(opaque(&proxy.settings.secret, tenant, &claimed));
     }
     let answer = match call.send().await {
         Ok(answer) => answer,
@@ -96,13 +97,17 @@ impl Proxy {
         let tenant = self.settings.tenants.get(key.strip_prefix("Bearer ")?)?;
         Some(tenant)
     }
-
-    /// The session that OpenCode sees in place of a tenant's own: always the same one for the same
-    /// two.
-    fn opaque(&self, tenant: &str, id: &SessionId) -> SessionId {
-        SessionId::derive(format!("{}/{tenant}", self.settings.secret), id.as_str())
-    }
 }
+
+/// The session that OpenCode sees in place of the one that a tenant claims, with its turn and its
+/// parent. The same claim of the same tenant always leads to the same session.
+fn opaque(secret: &str, tenant: &str, claimed: &Session) -> Session {
+    claimed.derived(format!("{secret}/{tenant}"))
+}
+
+const SECRET: &str = "a long random string, kept with the other secrets";
+
+const CONVERSATION: &str = "chat-1";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -111,18 +116,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let proxy = router(Settings {
         upstream: gateway.url(""),
         key: Gateway::KEY.to_owned(),
-        secret: "a long random string, kept with the other secrets".to_owned(),
+        secret: SECRET.to_owned(),
         tenants: tenants.into(),
     })?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async { axum::serve(listener, proxy).await });
 
-    for (key, header) in [
-        ("key-of-ada", "x-opencode-session"),
-        ("key-of-ben", "x-claude-code-session-id"),
+    let claimed = Session::from(SessionId::try_from(CONVERSATION)?);
+    for (tenant, header) in [
+        ("ada", "x-opencode-session"),
+        ("ben", "x-claude-code-session-id"),
     ] {
-        call(address, key, header).await?;
+        call(address, &format!("key-of-{tenant}"), header).await?;
+        let session = opaque(SECRET, tenant, &claimed);
+        println!("{tenant}'s {CONVERSATION} is session {}", session.id());
     }
     for request in gateway.requests() {
         println!("{request}");
@@ -137,7 +145,7 @@ async fn call(proxy: SocketAddr, key: &str, header: &str) -> reqwest::Result<()>
         .build()?
         .post(format!("http://{proxy}/zen/go/v1/chat/completions"))
         .bearer_auth(key)
-        .header(header, "chat-1")
+        .header(header, CONVERSATION)
         .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#)
         .send()
         .await?

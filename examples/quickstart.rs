@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use reqwest_middleware::ClientWithMiddleware;
 use reqwest_opencode_session::testing::{Gateway, SeenRequest};
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession};
+use reqwest_opencode_session::{
+    OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, WithSession,
+};
 use serde_json::{Value, json};
 
 const MODEL: &str = "deepseek-v4.1-flash";
@@ -48,19 +50,17 @@ async fn main() -> ExitCode {
 }
 
 async fn with_loopback_gateway() -> Result<()> {
+    // While it runs, it is a target of every middleware in the process.
     let gateway = Gateway::start().context("cannot start the loopback gateway")?;
     let agent = Agent {
-        client: OpencodeSessionMiddleware::builder()
-            .client_name("quickstart")
-            .user_agent("quickstart/1.0")
-            .target(gateway.target())
+        client: opencode()
             .build()?
             .into_client(reqwest::Client::builder().no_proxy())?,
         base_url: gateway.url("/zen/go/v1"),
         key: Gateway::KEY.to_owned(),
     };
 
-    println!("A client without the plugin:");
+    println!("A client without the middleware:");
     let url = gateway.url("/zen/go/v1/chat/completions");
     let plain = reqwest::Client::builder().no_proxy().build()?;
     let refusal = plain
@@ -87,15 +87,16 @@ async fn with_loopback_gateway() -> Result<()> {
 async fn live() -> Result<()> {
     let key = env::var("OPENCODE_API_KEY").context("`--live` needs a key in OPENCODE_API_KEY")?;
     let base_url = env::var("OPENCODE_BASE_URL");
-    let base_url = base_url.unwrap_or_else(|_| "https://opencode.ai/zen/go/v1".to_owned());
+    let base_url = base_url
+        .as_deref()
+        .unwrap_or("https://opencode.ai/zen/go/v1");
+    let base_url = base_url.trim_end_matches('/').to_owned();
     let origin = reqwest::Url::parse(&base_url)
-        .context("OPENCODE_BASE_URL is no URL")?
+        .context("OPENCODE_BASE_URL is not a URL")?
         .origin();
     let agent = Agent {
-        client: OpencodeSessionMiddleware::builder()
-            .client_name("quickstart")
-            .user_agent("quickstart/1.0")
-            .target(origin.ascii_serialization().parse()?)
+        client: opencode()
+            .target(origin.ascii_serialization())
             .build()?
             .into_client(reqwest::Client::builder())?,
         base_url,
@@ -109,10 +110,19 @@ async fn live() -> Result<()> {
         "{calls} turns with {MODEL} at {}, for ${dollars:.4} at most at off-peak prices:",
         agent.base_url,
     );
-    agent.conversation("Lisbon", &Session::new(), false).await
+    let session = Session::new();
+    agent.conversation("Lisbon", &session, false).await?;
+    println!("All of it was in session {}", session.id());
+    Ok(())
 }
 
-/// An agent that knows nothing of sessions: whatever it calls, the plugin sees to them.
+fn opencode() -> OpencodeSessionMiddlewareBuilder {
+    OpencodeSessionMiddleware::builder()
+        .client_name("quickstart")
+        .user_agent("quickstart/1.0")
+}
+
+/// An agent whose calls know nothing of sessions.
 struct Agent {
     client: ClientWithMiddleware,
     base_url: String,
@@ -193,7 +203,7 @@ impl Answer {
         else {
             return Ok(());
         };
-        let chunk: Value = serde_json::from_slice(data).context("the answer is no JSON")?;
+        let chunk: Value = serde_json::from_slice(data).context("the answer is not JSON")?;
         if let Some(piece) = chunk["choices"][0]["delta"]["content"].as_str() {
             self.text += piece;
             self.pieces += 1;

@@ -148,7 +148,7 @@ impl OpencodeSessionMiddleware {
     /// ```
     pub fn builder() -> OpencodeSessionMiddlewareBuilder {
         OpencodeSessionMiddlewareBuilder {
-            settings: Settings::DEFAULT,
+            settings: Settings::new(),
             error: None,
         }
     }
@@ -160,8 +160,8 @@ impl OpencodeSessionMiddleware {
     /// reference to either, or an [`Option`] of them; with `None` the middleware is bound to what it
     /// was bound to before. It costs two reference counts.
     ///
-    /// Where the ambient session has the same id, that one is sent: it is a turn of the
-    /// conversation. Any other ambient session, such as a subagent's, is not.
+    /// Where the ambient session is a turn of the same conversation, that one is sent. Any other
+    /// ambient session, such as a subagent's, is not.
     ///
     /// ```
     /// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, header};
@@ -321,7 +321,7 @@ impl OpencodeSessionMiddleware {
 
     pub(crate) fn rule(&self) -> Rule<'_> {
         static DEFAULT: Shared = Shared {
-            settings: Settings::DEFAULT,
+            settings: Settings::new(),
             trace: Trace::new(),
         };
         let Shared { settings, trace } = self.shared.as_deref().unwrap_or(&DEFAULT);
@@ -398,9 +398,9 @@ impl OpencodeSessionMiddlewareBuilder {
 
     /// The application's own idea of the current session, asked where nothing else names one.
     ///
-    /// It is asked once for each request: the answer is remembered in the request's extensions,
-    /// where the door has them, so that a retry keeps its session though the application has moved
-    /// on. While it runs on a thread, no source is asked there: a request that it sends itself goes
+    /// A session that it answers is remembered in the request's extensions, where the door has
+    /// them, so that a retry keeps it though the application has moved on; after `None` a retry
+    /// asks again. While it runs on a thread, no source is asked there: a request that it sends itself goes
     /// on to the fallback.
     ///
     /// ```

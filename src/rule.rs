@@ -128,8 +128,9 @@ impl MissingSession {
 /// feature that brings them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a request that a session can be applied to",
-    note = "a `reqwest::Request`, an `http::Request<B>` and `http::request::Parts` are; for other \
-            types there are `apply_parts` and `headers_for`"
+    note = "an `http::Request<B>` and `http::request::Parts` are, and the `reqwest::Request` of each \
+            generation whose feature is on: `reqwest-013`, `reqwest-012`, and `blocking` beside it",
+    note = "for other types there are `apply_parts` and `headers_for`"
 )]
 pub trait HttpRequest: sealed::HttpRequest {}
 
@@ -228,24 +229,29 @@ impl Found<'_> {
     }
 }
 
-/// In a request's extensions: what `session_from` answered, so that a retry keeps it.
-#[derive(Clone)]
-struct Remembered(Session);
+/// In a request's extensions: what each source of `session_from` answered, so that a retry keeps it.
+///
+/// A request may pass two middlewares, and a failover between them must not give one's session to
+/// the other one's gateway.
+#[derive(Clone, Default)]
+struct Remembered(Vec<(SessionFrom, Session)>);
 
 /// Nothing gave a session, and the fallback is to refuse.
 struct Unresolved;
 
 impl Settings {
     /// What [`OpencodeSessionMiddleware::new`](crate::OpencodeSessionMiddleware::new) does.
-    pub const DEFAULT: Self = Self {
-        targets: Targets::OPENCODE,
-        client_name: None,
-        project: None,
-        user_agent: None,
-        session_from: None,
-        fallback: Fallback::Process,
-        existing_header: ExistingHeader::Keep,
-    };
+    pub const fn new() -> Self {
+        Self {
+            targets: Targets::opencode(),
+            client_name: None,
+            project: None,
+            user_agent: None,
+            session_from: None,
+            fallback: Fallback::Process,
+            existing_header: ExistingHeader::Keep,
+        }
+    }
 }
 
 /// The rule for one middleware: its settings, and the session that it is bound to.
@@ -322,8 +328,11 @@ impl<'a> Rule<'a> {
             Found::Session(Cow::Owned(session)) if source == Source::SessionFrom => Some(session),
             _ => None,
         };
-        if let (Some(session), Some(extensions)) = (answered, extensions) {
-            extensions.insert(Remembered(session));
+        if let (Some(session), Some(extensions), Some(source)) =
+            (answered, extensions, &self.settings.session_from)
+        {
+            let Remembered(answers) = extensions.get_or_insert_default();
+            answers.push((source.clone(), session));
         }
         Ok(Applied::Session(source))
     }
@@ -374,9 +383,12 @@ impl<'a> Rule<'a> {
         }
         let scoped = scope::scoped();
         if let Some(bound) = self.bound {
-            // An ambient turn of the same conversation is the turn that the request belongs to.
+            // An ambient turn of the same conversation is the turn that the request belongs to. The
+            // conversation alone says less than what is bound.
             let session = match scoped {
-                Some(turn) if turn.id() == bound.id() => Cow::Owned(turn),
+                Some(turn) if turn.turn_id().is_some() && turn.id() == bound.id() => {
+                    Cow::Owned(turn)
+                }
                 _ => Cow::Borrowed(bound),
             };
             return Some((Found::Session(session), Source::Bound));
@@ -405,8 +417,11 @@ impl<'a> Rule<'a> {
     /// What `session_from` answers, or answered to an earlier attempt of this request.
     fn answer<'b>(self, extensions: Option<&'b Extensions>) -> Option<Cow<'b, Session>> {
         let source = self.settings.session_from.as_ref()?;
-        match extensions.and_then(Extensions::get::<Remembered>) {
-            Some(Remembered(session)) => Some(Cow::Borrowed(session)),
+        let remembered = extensions
+            .and_then(Extensions::get::<Remembered>)
+            .and_then(|Remembered(answers)| answers.iter().find(|(asked, _)| asked.is(source)));
+        match remembered {
+            Some((_, session)) => Some(Cow::Borrowed(session)),
             None => source.ask().map(Cow::Owned),
         }
     }
@@ -433,6 +448,11 @@ fn forget_turn_and_parent(headers: &mut HeaderMap) {
 impl SessionFrom {
     pub fn new(source: impl Fn() -> Option<Session> + Send + Sync + 'static) -> Self {
         Self(Arc::new(source))
+    }
+
+    /// Whether both are the same source, as those of a middleware and its clones are.
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Asks the source, unless one is being asked on this thread: a source that sends a request of

@@ -40,6 +40,9 @@ use crate::session::{IntoSession, Session, SessionId};
 /// Whatever the future polls itself. A task that it spawns does not: the runtime polls that one, and
 /// [`with_current_session`](Self::with_current_session) carries the session over. A `LocalSet` or a
 /// runtime that the future *drives* runs its tasks inside, because they are polled there.
+///
+/// What can be awaited but is no future itself, such as a builder that is `IntoFuture`, goes into an
+/// `async` block, or through `into_future()`.
 pub trait WithSession: Sized {
     /// Runs inside `session`, whatever session is around the place where it is polled.
     ///

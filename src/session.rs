@@ -250,7 +250,13 @@ pub struct Session(Arc<Parts>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename = "Session"))]
+#[cfg_attr(
+    feature = "serde",
+    serde(
+        rename = "Session",
+        expecting = "a session: a struct of its `id`, `parent` and `turn`"
+    )
+)]
 struct Parts {
     id: SessionId,
     parent: Option<SessionId>,
@@ -412,9 +418,16 @@ impl Session {
     }
 }
 
+static PROCESS: OnceLock<Session> = OnceLock::new();
+
 fn process() -> &'static Session {
-    static PROCESS: OnceLock<Session> = OnceLock::new();
     PROCESS.get_or_init(Session::new)
+}
+
+/// The id of the process's session; none while it was never needed.
+#[cfg(feature = "testing")]
+pub(crate) fn process_id() -> Option<&'static SessionId> {
+    PROCESS.get().map(Session::id)
 }
 
 /// What a request is given: the ids of a [`Session`], or a [`SessionId`] alone.

@@ -56,10 +56,10 @@ pub struct Target {
 }
 
 /// `https://*.opencode.ai`, where the staging hosts are, and `https://opencode.ai`.
-static OPENCODE: [Target; 2] = [Target::opencode(true), Target::opencode(false)];
+static OPENCODE: [Target; 2] = [Target::of_opencode(true), Target::of_opencode(false)];
 
 impl Target {
-    const fn opencode(subdomains: bool) -> Self {
+    const fn of_opencode(subdomains: bool) -> Self {
         Self {
             scheme: Scheme::Https,
             host: Cow::Borrowed("opencode.ai"),
@@ -67,6 +67,11 @@ impl Target {
             subdomains,
             session_header: None,
         }
+    }
+
+    /// The default targets: `https://opencode.ai` and its subdomains, where the staging hosts are.
+    pub fn opencode() -> [Self; 2] {
+        OPENCODE.clone()
     }
 
     /// Whether a request to this URL gets a session.
@@ -197,7 +202,9 @@ pub(crate) struct Targets(Cow<'static, [Target]>);
 
 impl Targets {
     /// `https://opencode.ai` and its subdomains.
-    pub const OPENCODE: Self = Self(Cow::Borrowed(&OPENCODE));
+    pub const fn opencode() -> Self {
+        Self(Cow::Borrowed(&OPENCODE))
+    }
 
     pub fn as_slice(&self) -> &[Target] {
         &self.0
@@ -290,6 +297,8 @@ fn reserved_for(name: &HeaderName) -> Option<&'static str> {
         "accept" | "accept-encoding" | "content-encoding" | "content-length" | "content-type"
         | "expect" => "content",
         "user-agent" => "the client's name",
+        // That of an account, which the user's own configuration sets.
+        "x-opencode-org-id" => "OpenCode",
         _ if OPENCODE_ONLY.contains(name) => "OpenCode",
         _ => return None,
     })
@@ -387,8 +396,8 @@ impl fmt::Display for Target {
 mod written {
     use std::fmt;
 
-    use serde::de::value::MapAccessDeserializer;
-    use serde::de::{Error, MapAccess, Visitor};
+    use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+    use serde::de::{Error, MapAccess, SeqAccess, Visitor};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     use super::Target;
@@ -437,11 +446,21 @@ mod written {
         }
 
         fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Target, M::Error> {
-            let written = WithHeader::deserialize(MapAccessDeserializer::new(map))?;
+            self.with_header(WithHeader::deserialize(MapAccessDeserializer::new(map))?)
+        }
+
+        // What MessagePack makes of a struct.
+        fn visit_seq<S: SeqAccess<'de>>(self, fields: S) -> Result<Target, S::Error> {
+            self.with_header(WithHeader::deserialize(SeqAccessDeserializer::new(fields))?)
+        }
+    }
+
+    impl TargetVisitor {
+        fn with_header<E: Error>(self, written: WithHeader) -> Result<Target, E> {
             let target = self.visit_str(&written.origin)?;
             target
                 .session_header(written.session_header)
-                .map_err(M::Error::custom)
+                .map_err(E::custom)
         }
     }
 }

@@ -86,9 +86,9 @@ impl OpencodeSessionMiddleware {
 /// This trait is sealed: it is implemented for the `ClientBuilder` of reqwest 0.13 and, with the
 /// feature `reqwest-012`, of reqwest 0.12.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a `ClientBuilder` of reqwest",
-    note = "the `reqwest::ClientBuilder` of 0.13 is one and, with the feature `reqwest-012`, the \
-            one of 0.12"
+    message = "`{Self}` is not a `ClientBuilder` of a reqwest whose feature is on",
+    note = "the feature `reqwest-013` takes the `reqwest::ClientBuilder` of 0.13, and \
+            `reqwest-012` that of 0.12; a blocking client has no middleware"
 )]
 pub trait ReqwestClientBuilder: sealed::ReqwestClientBuilder {
     /// That generation's `ClientWithMiddleware`.
@@ -107,9 +107,9 @@ pub trait ReqwestClientBuilder: sealed::ReqwestClientBuilder {
 /// This trait is sealed: it is implemented for the `Policy` of reqwest 0.13 and, with the feature
 /// `reqwest-012`, of reqwest 0.12.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a redirect policy of reqwest",
-    note = "the `reqwest::redirect::Policy` of 0.13 is one and, with the feature `reqwest-012`, the \
-            one of 0.12"
+    message = "`{Self}` is not a redirect policy of a reqwest whose feature is on",
+    note = "the feature `reqwest-013` takes the `reqwest::redirect::Policy` of 0.13, and \
+            `reqwest-012` that of 0.12"
 )]
 #[cfg(not(target_arch = "wasm32"))]
 pub trait RedirectPolicy: Default + sealed::RedirectPolicy {}

@@ -22,6 +22,10 @@ impl OpencodeSessionMiddleware {
     /// extensions of an `http::Request`, or use a middleware that is
     /// [bound](Self::bound_to) to it.
     ///
+    /// A tower `retry` above the layer sends a clone of the request that it took before: what
+    /// `session_from` answered is not on it, and each attempt asks again. Put the layer above the
+    /// retry, or put the session into the request's extensions.
+    ///
     /// Redirects are followed below the layer, if at all: give a `reqwest::Client` the
     /// `redirect_policy`.
     ///
@@ -84,29 +88,36 @@ where
     }
 
     fn call(&mut self, mut request: R) -> Self::Future {
-        match self.middleware.apply(&mut request) {
-            Ok(_) => ResponseFuture::Sent {
+        let state = match self.middleware.apply(&mut request) {
+            Ok(_) => State::Sent {
                 response: self.inner.call(request),
             },
-            Err(missing) => ResponseFuture::Refused {
+            Err(missing) => State::Refused {
                 missing: Some(missing),
             },
-        }
+        };
+        ResponseFuture { state }
     }
 }
 
 pin_project! {
     /// The response of an [`OpencodeSessionService`].
     #[derive(Debug)]
-    #[project = Projected]
     #[must_use = "futures do nothing unless polled"]
-    pub enum ResponseFuture<F> {
-        #[doc(hidden)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        state: State<F>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = Projected]
+    enum State<F> {
         Sent {
             #[pin]
             response: F,
         },
-        #[doc(hidden)]
         Refused {
             missing: Option<MissingSession>,
         },
@@ -121,7 +132,7 @@ where
     type Output = Result<T, BoxError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
+        match self.project().state.project() {
             Projected::Sent { response } => {
                 Poll::Ready(ready!(response.poll(context)).map_err(Into::into))
             }

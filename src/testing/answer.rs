@@ -1,454 +1,331 @@
-//! What the gateway answers, in each wire format.
+//! What came back, read from an answer in whichever wire format.
 
-use hyper::body::Bytes;
-use serde_json::{Value, json};
+use http::StatusCode;
+use serde_json::Value;
 
-/// What the model says.
-#[derive(Debug, Clone, PartialEq)]
+/// What a request was answered, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
-pub enum Reply {
-    /// A text.
-    Text(String),
-    /// A call of one of the client's tools.
-    ToolCall {
-        /// The tool's name.
-        name: String,
-        /// The call's arguments, an object.
-        arguments: Value,
-    },
+pub struct Answer {
+    /// The status.
+    pub status: Option<StatusCode>,
+    /// In a refusal, its `error.type`.
+    pub error: Option<String>,
+    /// In a refusal, its message.
+    pub error_message: Option<String>,
+    /// The provider that was picked.
+    pub provider: Option<String>,
+    /// The tokens.
+    pub usage: Option<Usage>,
+    /// What the gateway bills, in US dollars.
+    pub cost: Option<f64>,
+    /// What the model said, up to its first 64 KiB. A compaction is known by it.
+    pub text: Option<String>,
 }
 
-/// The wire formats of the gateway's endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    ChatCompletions,
-    Responses,
-    Messages,
-    GenerateContent,
+impl Answer {
+    /// An answer of which nothing but the status is known.
+    pub fn with_status(status: StatusCode) -> Self {
+        Self {
+            status: Some(status),
+            ..Self::default()
+        }
+    }
 }
 
-/// The tokens of one answer, as the gateway counts them.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Usage {
+/// The tokens of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
     /// Of the prompt, the cached ones among them.
     pub prompt: u64,
-    /// Of the prompt's start, those that the provider had seen before.
+    /// Of the prompt's start, those that the provider had in its cache.
     pub cached: u64,
+    /// Of the answer.
+    pub output: u64,
 }
 
-/// One answer, before it is put into a wire format.
-pub(super) struct Answer<'a> {
-    pub format: Format,
-    pub number: usize,
-    pub model: &'a str,
-    pub reply: Reply,
-    pub usage: Usage,
+/// Reads an answer as it comes: usage, cost, error and text, of JSON and of streams, in each wire
+/// format.
+///
+/// For a proxy that hands the bytes on and looks at a copy of them. It keeps one line of a stream,
+/// or one JSON document, and not more than 16 MiB of either.
+///
+/// ```
+/// use http::StatusCode;
+/// use reqwest_opencode_session::testing::AnswerReader;
+///
+/// let mut reader = AnswerReader::new(StatusCode::OK, "text/event-stream");
+/// reader.read(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":85,\"completion");
+/// reader.read(b"_tokens\":16}}\n\ndata: [DONE]\n\ndata: {\"choices\":[],\"cost\":\"0.0001\"}\n\n");
+/// let answer = reader.finish();
+/// assert_eq!(answer.usage.unwrap().prompt, 85);
+/// assert_eq!(answer.cost, Some(0.0001));
+/// ```
+#[derive(Debug)]
+pub struct AnswerReader {
+    answer: Answer,
+    is_stream: bool,
+    /// What is not read yet: the beginning of a line, or of a document.
+    unread: Vec<u8>,
+    /// Whether the line or document became too long.
+    overlong: bool,
+    text: String,
 }
 
-/// One server-sent event.
-type Event = (Option<&'static str>, Value);
+impl AnswerReader {
+    const LONGEST: usize = 16 << 20;
+    const LONGEST_TEXT: usize = 64 << 10;
 
-impl Answer<'_> {
-    /// The answer as one JSON document.
-    pub fn json(&self) -> Value {
-        match self.format {
-            Format::ChatCompletions => self.chat_completion(),
-            Format::Responses => self.response("completed"),
-            Format::Messages => self.message(vec![self.content_block()], Some(self.stop_reason())),
-            Format::GenerateContent => self.generated(self.parts(), true),
+    /// For an answer with this status and this `Content-Type`.
+    pub fn new(status: StatusCode, content_type: &str) -> Self {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        Self {
+            answer: Answer::with_status(status),
+            is_stream: essence.eq_ignore_ascii_case("text/event-stream"),
+            unread: vec![],
+            overlong: false,
+            text: String::new(),
         }
     }
 
-    /// The answer as a stream, in the pieces that it is sent in.
-    pub fn stream(&self) -> Vec<Bytes> {
-        let events = match self.format {
-            Format::ChatCompletions => self.chat_completion_chunks(),
-            Format::Responses => self.response_events(),
-            Format::Messages => self.message_events(),
-            Format::GenerateContent => self.generated_chunks(),
-        };
-        let mut frames: Vec<_> = events.into_iter().map(sse).collect();
-        if self.format == Format::ChatCompletions {
-            frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
+    /// Reads the next bytes of the body, after any compression.
+    pub fn read(&mut self, mut bytes: &[u8]) {
+        while self.is_stream {
+            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {
+                break;
+            };
+            self.keep(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            self.read_line();
         }
-        frames
+        self.keep(bytes);
     }
 
-    fn id(&self, prefix: &str) -> String {
-        format!("{prefix}{}", self.number)
-    }
-
-    /// How many tokens the reply has: the gateway's price list says nothing of how they are
-    /// counted.
-    fn output_tokens(&self) -> u64 {
-        match &self.reply {
-            Reply::Text(text) => tokens(text),
-            Reply::ToolCall { name, arguments } => tokens(name) + tokens(&arguments.to_string()),
+    /// What is known of the answer by now.
+    pub fn answer(&self) -> Answer {
+        Answer {
+            text: (!self.text.is_empty()).then(|| self.text.clone()),
+            ..self.answer.clone()
         }
     }
 
-    /// The reply's text, or the text of its arguments, in the pieces that a stream brings it in.
-    fn pieces(&self) -> Vec<String> {
-        let text = match &self.reply {
-            Reply::Text(text) => text.clone(),
-            Reply::ToolCall { arguments, .. } => arguments.to_string(),
-        };
-        text.split_inclusive(' ').map(str::to_owned).collect()
+    /// What is known of the answer at its end.
+    pub fn finish(mut self) -> Answer {
+        if self.is_stream {
+            self.read_line();
+        } else if let (false, Ok(document)) = (self.overlong, serde_json::from_slice(&self.unread))
+        {
+            self.read_json(&document);
+        }
+        self.answer()
     }
 
-    // Chat completions
-
-    fn chat_completion(&self) -> Value {
-        let message = match &self.reply {
-            Reply::Text(text) => json!({"role": "assistant", "content": text}),
-            Reply::ToolCall { name, arguments } => json!({
-                "role": "assistant",
-                "content": null,
-                "tool_calls": [{
-                    "id": self.id("call_"),
-                    "type": "function",
-                    "function": {"name": name, "arguments": arguments.to_string()},
-                }],
-            }),
-        };
-        json!({
-            "id": self.id("chatcmpl-"),
-            "object": "chat.completion",
-            "created": 0,
-            "model": self.model,
-            "choices": [{"index": 0, "message": message, "finish_reason": self.finish_reason()}],
-            "usage": self.chat_usage(),
-        })
-    }
-
-    fn chat_completion_chunks(&self) -> Vec<Event> {
-        let chunk = |choices: Value, usage: Value| {
-            (
-                None,
-                json!({
-                    "id": self.id("chatcmpl-"),
-                    "object": "chat.completion.chunk",
-                    "created": 0,
-                    "model": self.model,
-                    "choices": choices,
-                    "usage": usage,
-                }),
-            )
-        };
-        let delta = |delta: Value| {
-            chunk(
-                json!([{"index": 0, "delta": delta, "finish_reason": null}]),
-                Value::Null,
-            )
-        };
-        let (first, piece): (Value, fn(String) -> Value) = match &self.reply {
-            Reply::Text(_) => (
-                json!({"role": "assistant", "content": ""}),
-                |piece| json!({"content": piece}),
-            ),
-            Reply::ToolCall { name, .. } => (
-                json!({"role": "assistant", "content": null, "tool_calls": [{
-                    "index": 0,
-                    "id": self.id("call_"),
-                    "type": "function",
-                    "function": {"name": name, "arguments": ""},
-                }]}),
-                |piece| json!({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}),
-            ),
-        };
-        let end = json!([{"index": 0, "delta": {}, "finish_reason": self.finish_reason()}]);
-        std::iter::once(delta(first))
-            .chain(self.pieces().into_iter().map(|text| delta(piece(text))))
-            .chain([chunk(end, Value::Null), chunk(json!([]), self.chat_usage())])
-            .collect()
-    }
-
-    fn finish_reason(&self) -> &'static str {
-        match self.reply {
-            Reply::Text(_) => "stop",
-            Reply::ToolCall { .. } => "tool_calls",
+    fn keep(&mut self, bytes: &[u8]) {
+        self.overlong |= self.unread.len() + bytes.len() > Self::LONGEST;
+        if !self.overlong {
+            self.unread.extend_from_slice(bytes);
         }
     }
 
-    fn chat_usage(&self) -> Value {
-        json!({
-            "prompt_tokens": self.usage.prompt,
-            "completion_tokens": self.output_tokens(),
-            "total_tokens": self.usage.prompt + self.output_tokens(),
-            "prompt_tokens_details": {"cached_tokens": self.usage.cached},
-        })
-    }
-
-    // Responses
-
-    fn response(&self, status: &str) -> Value {
-        let done = status == "completed";
-        json!({
-            "id": self.id("resp_"),
-            "object": "response",
-            "created_at": 0,
-            "status": status,
-            "error": null,
-            "incomplete_details": null,
-            "instructions": null,
-            "metadata": {},
-            "model": self.model,
-            "output": if done { vec![self.output_item(status)] } else { vec![] },
-            "parallel_tool_calls": true,
-            "temperature": 1.0,
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": 1.0,
-            "usage": done.then(|| json!({
-                "input_tokens": self.usage.prompt,
-                "input_tokens_details": {"cached_tokens": self.usage.cached},
-                "output_tokens": self.output_tokens(),
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": self.usage.prompt + self.output_tokens(),
-            })),
-        })
-    }
-
-    fn output_item(&self, status: &str) -> Value {
-        let done = status == "completed";
-        match &self.reply {
-            Reply::Text(text) => json!({
-                "type": "message",
-                "id": self.id("item_"),
-                "status": status,
-                "role": "assistant",
-                "content": if done { vec![output_text(text)] } else { vec![] },
-            }),
-            Reply::ToolCall { name, arguments } => json!({
-                "type": "function_call",
-                "id": self.id("item_"),
-                "call_id": self.id("call_"),
-                "status": status,
-                "name": name,
-                "arguments": if done { arguments.to_string() } else { String::new() },
-            }),
+    fn read_line(&mut self) {
+        let data = self.unread.strip_prefix(b"data:");
+        let event = data.and_then(|data| serde_json::from_slice(data).ok());
+        self.unread.clear();
+        if let (false, Some(event)) = (std::mem::take(&mut self.overlong), event) {
+            self.read_json(&event);
         }
     }
 
-    fn response_events(&self) -> Vec<Event> {
-        let at = json!({"item_id": self.id("item_"), "output_index": 0, "content_index": 0});
-        let at = |fields: Value| merged(at.clone(), fields);
-        let pieces = self.pieces();
-        let whole = pieces.concat();
-        let mut events = vec![
-            (
-                "response.created",
-                json!({"response": self.response("in_progress")}),
-            ),
-            (
-                "response.output_item.added",
-                json!({"output_index": 0, "item": self.output_item("in_progress")}),
-            ),
-        ];
-        match &self.reply {
-            Reply::Text(text) => {
-                events.push((
-                    "response.content_part.added",
-                    at(json!({"part": output_text("")})),
-                ));
-                events.extend(pieces.into_iter().map(|piece| {
-                    (
-                        "response.output_text.delta",
-                        at(json!({"delta": piece, "logprobs": []})),
-                    )
-                }));
-                events.push((
-                    "response.output_text.done",
-                    at(json!({"text": whole, "logprobs": []})),
-                ));
-                events.push((
-                    "response.content_part.done",
-                    at(json!({"part": output_text(text)})),
-                ));
-            }
-            Reply::ToolCall { name, .. } => {
-                events.extend(pieces.into_iter().map(|piece| {
-                    (
-                        "response.function_call_arguments.delta",
-                        at(json!({"delta": piece})),
-                    )
-                }));
-                events.push((
-                    "response.function_call_arguments.done",
-                    at(json!({"name": name, "arguments": whole})),
-                ));
-            }
+    fn read_json(&mut self, json: &Value) {
+        for part in [json, &json["message"], &json["response"]] {
+            self.read_usage(&part["usage"]);
         }
-        events.push((
-            "response.output_item.done",
-            json!({"output_index": 0, "item": self.output_item("completed")}),
-        ));
-        events.push((
-            "response.completed",
-            json!({"response": self.response("completed")}),
-        ));
-        events
-            .into_iter()
-            .enumerate()
-            .map(|(number, (name, fields))| {
-                (
-                    Some(name),
-                    merged(json!({"type": name, "sequence_number": number}), fields),
-                )
-            })
-            .collect()
+        self.read_google_usage(&json["usageMetadata"]);
+        let cost = &json["cost"];
+        let cost = cost.as_f64().or_else(|| cost.as_str()?.parse().ok());
+        self.answer.cost = cost.or(self.answer.cost);
+        let error = [&json["error"], &json["response"]["error"]];
+        if let Some(error) = error.into_iter().find(|error| error.is_object()) {
+            // Google's has a `status` instead.
+            let kind = error["type"].as_str().or(error["status"].as_str());
+            self.answer.error = kind.map(str::to_owned);
+            self.answer.error_message = error["message"].as_str().map(str::to_owned);
+        }
+        self.read_text(json);
     }
 
-    // Messages
+    fn read_usage(&mut self, usage: &Value) {
+        if !usage.is_object() {
+            return;
+        }
+        let known = self.answer.usage.get_or_insert_default();
+        let number = |path: &str| usage.pointer(path).and_then(Value::as_u64);
+        let cached = number("/prompt_tokens_details/cached_tokens")
+            .or(number("/input_tokens_details/cached_tokens"));
+        if let Some(prompt) = number("/prompt_tokens") {
+            known.prompt = prompt;
+            known.cached = cached.unwrap_or_default();
+        } else if let Some(input) = number("/input_tokens") {
+            // Of messages, it does not count those that were read from the cache or written to it.
+            let read = number("/cache_read_input_tokens");
+            let written = number("/cache_creation_input_tokens");
+            known.prompt = input + read.unwrap_or_default() + written.unwrap_or_default();
+            known.cached = cached.or(read).unwrap_or_default();
+        }
+        let output = number("/completion_tokens").or(number("/output_tokens"));
+        known.output = output.unwrap_or(known.output);
+    }
 
-    fn message(&self, content: Vec<Value>, stop_reason: Option<&str>) -> Value {
-        json!({
-            "id": self.id("message_"),
-            "type": "message",
-            "role": "assistant",
-            "model": self.model,
-            "content": content,
-            "stop_reason": stop_reason,
-            "stop_sequence": null,
-            "usage": {
-                "input_tokens": self.usage.prompt - self.usage.cached,
-                "cache_read_input_tokens": self.usage.cached,
-                "cache_creation_input_tokens": 0,
-                "output_tokens": self.output_tokens(),
+    fn read_google_usage(&mut self, usage: &Value) {
+        let number = |name: &str| usage[name].as_u64();
+        if let Some(prompt) = number("promptTokenCount") {
+            let thoughts = number("thoughtsTokenCount").unwrap_or_default();
+            self.answer.usage = Some(Usage {
+                prompt,
+                cached: number("cachedContentTokenCount").unwrap_or_default(),
+                output: number("candidatesTokenCount").unwrap_or_default() + thoughts,
+            });
+        }
+    }
+
+    fn read_text(&mut self, json: &Value) {
+        let choice = &json["choices"][0];
+        let one = [
+            &choice["delta"]["content"],
+            &choice["message"]["content"],
+            &json["delta"]["text"],
+            match json["type"].as_str() {
+                Some("response.output_text.delta") => &json["delta"],
+                _ => &Value::Null,
             },
-        })
-    }
-
-    fn content_block(&self) -> Value {
-        match &self.reply {
-            Reply::Text(text) => json!({"type": "text", "text": text}),
-            Reply::ToolCall { name, arguments } => {
-                let id = self.id("call_");
-                json!({"type": "tool_use", "id": id, "name": name, "input": arguments})
-            }
-        }
-    }
-
-    fn message_events(&self) -> Vec<Event> {
-        let (start, piece): (Value, fn(String) -> Value) = match &self.reply {
-            Reply::Text(_) => (
-                json!({"type": "text", "text": ""}),
-                |piece| json!({"type": "text_delta", "text": piece}),
-            ),
-            Reply::ToolCall { .. } => (
-                merged(self.content_block(), json!({"input": {}})),
-                |piece| json!({"type": "input_json_delta", "partial_json": piece}),
-            ),
-        };
-        let mut events = vec![
-            (
-                "message_start",
-                json!({"message": self.message(vec![], None)}),
-            ),
-            (
-                "content_block_start",
-                json!({"index": 0, "content_block": start}),
-            ),
         ];
-        events.extend(self.pieces().into_iter().map(|text| {
-            (
-                "content_block_delta",
-                json!({"index": 0, "delta": piece(text)}),
-            )
-        }));
-        events.extend([
-            ("content_block_stop", json!({"index": 0})),
-            (
-                "message_delta",
-                json!({
-                    "delta": {"stop_reason": self.stop_reason(), "stop_sequence": null},
-                    "usage": {"output_tokens": self.output_tokens()},
-                }),
-            ),
-            ("message_stop", json!({})),
-        ]);
-        events
-            .into_iter()
-            .map(|(name, fields)| (Some(name), merged(json!({"type": name}), fields)))
-            .collect()
-    }
-
-    fn stop_reason(&self) -> &'static str {
-        match self.reply {
-            Reply::Text(_) => "end_turn",
-            Reply::ToolCall { .. } => "tool_use",
-        }
-    }
-
-    // generateContent
-
-    fn generated(&self, parts: Value, last: bool) -> Value {
-        json!({
-            "candidates": [{
-                "content": {"role": "model", "parts": parts},
-                "finishReason": last.then_some("STOP"),
-                "index": 0,
-            }],
-            "usageMetadata": {
-                "promptTokenCount": self.usage.prompt,
-                "cachedContentTokenCount": self.usage.cached,
-                "candidatesTokenCount": self.output_tokens(),
-                "totalTokenCount": self.usage.prompt + self.output_tokens(),
-            },
-            "modelVersion": self.model,
-            "responseId": self.id("response-"),
-        })
-    }
-
-    fn parts(&self) -> Value {
-        match &self.reply {
-            Reply::Text(text) => json!([{"text": text}]),
-            Reply::ToolCall { name, arguments } => {
-                json!([{"functionCall": {"name": name, "args": arguments}}])
+        let listed = [&json["content"], &json["candidates"][0]["content"]["parts"]];
+        let output = json["output"].as_array();
+        let output = output.into_iter().flatten().map(|item| &item["content"]);
+        let blocks = listed.into_iter().chain(output);
+        let blocks = blocks.filter_map(Value::as_array).flatten();
+        let texts = one.into_iter().chain(blocks.map(|block| &block["text"]));
+        for text in texts.filter_map(Value::as_str) {
+            for character in text.chars() {
+                if self.text.len() < Self::LONGEST_TEXT {
+                    self.text.push(character);
+                }
             }
         }
     }
+}
 
-    fn generated_chunks(&self) -> Vec<Event> {
-        let mut parts: Vec<_> = match &self.reply {
-            Reply::Text(_) => self
-                .pieces()
-                .into_iter()
-                .map(|piece| json!([{"text": piece}]))
-                .collect(),
-            Reply::ToolCall { .. } => vec![self.parts()],
-        };
-        parts.push(json!([{"text": ""}]));
-        let last = parts.len() - 1;
-        parts
-            .into_iter()
-            .enumerate()
-            .map(|(number, parts)| (None, self.generated(parts, number == last)))
-            .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content_type: &str, body: &str) -> Answer {
+        // Byte by byte, because a stream may be cut anywhere.
+        let mut reader = AnswerReader::new(StatusCode::OK, content_type);
+        body.bytes().for_each(|byte| reader.read(&[byte]));
+        reader.finish()
     }
-}
 
-/// A rough count of tokens: one for every four bytes that there are or have begun.
-pub(super) fn tokens(text: &str) -> u64 {
-    text.len().div_ceil(4) as u64
-}
-
-fn output_text(text: &str) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
-}
-
-/// One object with the fields of both.
-fn merged(mut object: Value, fields: Value) -> Value {
-    if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
-        object.extend(fields);
+    fn usage(prompt: u64, cached: u64, output: u64) -> Option<Usage> {
+        Some(Usage {
+            prompt,
+            cached,
+            output,
+        })
     }
-    object
-}
 
-fn sse((name, data): Event) -> Bytes {
-    match name {
-        Some(name) => format!("event: {name}\ndata: {data}\n\n"),
-        None => format!("data: {data}\n\n"),
+    #[test]
+    fn whole_answers_of_each_wire_format_are_read() {
+        for (body, expected) in [
+            (
+                r#"{"choices":[{"message":{"content":"Yes."}}],"cost":"0.5","usage":{"prompt_tokens":9,
+                "completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#,
+                usage(9, 4, 2),
+            ),
+            (
+                r#"{"output":[{"content":[{"type":"output_text","text":"Yes."}]}],"cost":0.5,"usage":
+                {"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens":2}}"#,
+                usage(9, 4, 2),
+            ),
+            (
+                r#"{"content":[{"type":"text","text":"Yes."}],"cost":"0.5","usage":{"input_tokens":3,
+                "cache_read_input_tokens":4,"cache_creation_input_tokens":2,"output_tokens":2}}"#,
+                usage(9, 4, 2),
+            ),
+            (
+                r#"{"candidates":[{"content":{"parts":[{"text":"Yes."}]}}],"cost":"0.5",
+                "usageMetadata":{"promptTokenCount":9,"cachedContentTokenCount":4,
+                "candidatesTokenCount":2}}"#,
+                usage(9, 4, 2),
+            ),
+        ] {
+            let answer = read("application/json; charset=utf-8", body);
+            assert_eq!(answer.usage, expected, "{body}");
+            assert_eq!(answer.text.as_deref(), Some("Yes."), "{body}");
+            assert_eq!(answer.cost, Some(0.5), "{body}");
+        }
     }
-    .into()
+
+    #[test]
+    fn streams_of_each_wire_format_are_read() {
+        for (body, expected) in [
+            (
+                "data: {\"choices\":[{\"delta\":{\"content\":\"Ye\"}}]}\n\n\
+                data: {\"choices\":[{\"delta\":{\"content\":\"s.\"}}],\"usage\":null}\r\n\r\n\
+                data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2}}\n\n\
+                data: [DONE]\n\ndata: {\"choices\":[],\"cost\":\"0.5\"}\n\n",
+                usage(9, 0, 2),
+            ),
+            (
+                "event: a\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"Yes.\"}\n\n\
+                data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":9,\
+                \"input_tokens_details\":{\"cached_tokens\":4},\"output_tokens\":2}}}\n\n\
+                event: ping\ndata: {\"type\":\"ping\",\"cost\":\"0.5\"}",
+                usage(9, 4, 2),
+            ),
+            (
+                "data: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":5,\
+                \"cache_read_input_tokens\":4,\"output_tokens\":1}}}\n\n\
+                data: {\"delta\":{\"type\":\"text_delta\",\"text\":\"Yes.\"}}\n\n\
+                data: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":2}}\n\n\
+                event: ping\ndata: {\"type\":\"ping\",\"cost\":\"0.5\"}\n\n",
+                usage(9, 4, 2),
+            ),
+            (
+                "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Yes.\"}]}}],\
+                \"usageMetadata\":{\"promptTokenCount\":9,\"candidatesTokenCount\":2}}\n\n\
+                data: {\"type\":\"ping\",\"cost\":\"0.5\"}\n\n",
+                usage(9, 0, 2),
+            ),
+        ] {
+            let answer = read("Text/Event-Stream", body);
+            assert_eq!(answer.usage, expected, "{body}");
+            assert_eq!(answer.text.as_deref(), Some("Yes."), "{body}");
+            assert_eq!(answer.cost, Some(0.5), "{body}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_read() {
+        let body = r#"{"type":"error","error":{"type":"AuthError","message":"Invalid API key."}}"#;
+        let answer = read("application/json", body);
+        assert_eq!(answer.error.as_deref(), Some("AuthError"));
+        assert_eq!(answer.error_message.as_deref(), Some("Invalid API key."));
+    }
+
+    #[test]
+    fn what_is_no_json_or_too_long_is_passed_over() {
+        assert_eq!(
+            read("text/html", "<html>"),
+            Answer::with_status(StatusCode::OK)
+        );
+        let mut reader = AnswerReader::new(StatusCode::OK, "text/event-stream");
+        reader.read(b"data: {\"cost\":\"1\",\"x\":\"");
+        for _ in 0..=AnswerReader::LONGEST >> 20 {
+            reader.read(&[b'x'; 1 << 20]);
+        }
+        reader.read(b"\"}\ndata: {\"cost\":\"2\"}\n");
+        assert_eq!(reader.finish().cost, Some(2.0));
+    }
 }

@@ -41,231 +41,45 @@
 //!
 //! # What it is faithful to
 //!
-//! - **Endpoints**: chat completions, responses and messages of Zen and Go, `generateContent` and
-//!   `streamGenerateContent` of Zen, and the list of models. JSON, and streams that come in several
-//!   pieces.
-//! - **Refusals**: `AuthError` for a key that it does not know, then `MissingSessionID` where
-//!   OpenCode Go is asked without a session.
+//! - **Endpoints** of both families of addresses, `/zen` and `/inference`: chat completions,
+//!   responses, messages and `generateContent`, whole and as streams that come in several pieces;
+//!   the lists of models, Go's limits, and the classifier. A 404 names the nearest path.
+//! - **Refusals**: 500 for a body that is no JSON; `ModelError` for a model that is none of
+//!   [`models`](GatewayBuilder::models); `AuthError` for a key that it does not know; then
+//!   `MissingSessionID` where OpenCode Go, or a free model, is asked without a session. A model
+//!   whose name ends in `-free` is a free one. [`Fault`] has the limits and outages.
 //! - **Routing**: the session picks a provider by the gateway's own hash; a provider that answered
 //!   a session before is picked again. Without a session, the key's workspace decides.
-//! - **Usage**: the start of a prompt is cached where the provider has seen it in this conversation
-//!   before. Tokens are counted roughly, one for four bytes.
+//! - **Usage**: the start of a prompt is cached as far as the provider has seen it at the start of
+//!   any prompt of this conversation, without `cache_control`. Tokens are counted roughly, one for
+//!   four bytes. Each answer says what it costs, for the three models whose prices are known.
+//! - **Bounds**: it serves several calls at once, and keeps no more than its [`Limits`] say.
 //!
-//! It takes any model, says nothing of substance, and knows nothing of prices and rate limits.
+//! It says nothing of substance.
+//!
+//! # What it sees
+//!
+//! [`Gateway::requests`] are the calls, with what each of them asked and was answered, and what
+//! [stands out](Mark) in its session: there is none, it moved, or several conversations share it.
+//! The assertions of [`Gateway`] fail with a list of such calls by name. [`Log`] is the record
+//! behind that, which a proxy in front of the real gateway can keep, too.
 
 mod answer;
-mod record;
+mod cache;
+mod continuity;
+mod endpoint;
+mod gateway;
+mod log;
+mod outcome;
+mod prompt;
+mod reply;
 mod routing;
 mod server;
 mod state;
 
-use std::fmt;
-use std::io;
-use std::iter::repeat_n;
-use std::mem;
-use std::net::{Ipv4Addr, SocketAddr};
-
-pub use self::answer::Reply;
-pub use self::record::SeenRequest;
+pub use self::answer::{Answer, AnswerReader, Usage};
+pub use self::gateway::{Gateway, GatewayBuilder};
+pub use self::log::{Changes, Limits, Log, Mark, SeenRequest};
+pub use self::outcome::Fault;
+pub use self::reply::Reply;
 pub use self::routing::Provider;
-pub use self::state::Fault;
-
-use self::record::assert_each;
-use self::server::Server;
-use self::state::State;
-use crate::session::Session;
-use crate::target::{Target, implicit};
-
-/// A gateway on a free port of the loopback interface. It stops when it is dropped.
-#[derive(Debug)]
-pub struct Gateway {
-    // Dropped first: its port may be another server's as soon as it is free.
-    _implicit_target: Option<implicit::Guard>,
-    server: Server,
-}
-
-impl Gateway {
-    /// The key that a gateway takes.
-    pub const KEY: &str = "loopback-key";
-
-    /// A gateway with three providers of equal weight, which takes [`Gateway::KEY`].
-    ///
-    /// # Errors
-    ///
-    /// Where the system gives no socket or no thread.
-    pub fn start() -> io::Result<Self> {
-        Self::builder().start()
-    }
-
-    /// Starts from the settings of [`start`](Self::start).
-    pub fn builder() -> GatewayBuilder {
-        GatewayBuilder {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            implicit_target: true,
-            state: State::new(
-                Self::KEY,
-                ["north", "east", "south"].map(Provider::new).into(),
-            ),
-        }
-    }
-
-    /// The address that it listens on.
-    pub fn address(&self) -> SocketAddr {
-        self.server.address
-    }
-
-    /// The URL of a path, such as `/zen/go/v1/chat/completions`.
-    pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address())
-    }
-
-    /// The gateway as a target, for the [builder](crate::OpencodeSessionMiddlewareBuilder::target) of
-    /// a plugin.
-    pub fn target(&self) -> Target {
-        origin(self.address())
-    }
-
-    /// Lets this go wrong with the next `count` requests that are otherwise in order.
-    ///
-    /// Faults wait in line: what is told first happens first.
-    pub fn fail_next(&self, count: usize, fault: Fault) {
-        self.server.state().faults.extend(repeat_n(fault, count));
-    }
-
-    /// Answers the next request that is in order with this. Replies wait in line.
-    pub fn reply_next(&self, reply: Reply) {
-        self.server.state().replies.push_back(reply);
-    }
-
-    /// Gives this model other providers. A session that one has answered stays with it.
-    pub fn set_providers(
-        &self,
-        model: impl Into<String>,
-        providers: impl IntoIterator<Item = Provider>,
-    ) {
-        self.server
-            .state()
-            .models
-            .insert(model.into(), providers.into_iter().collect());
-    }
-
-    /// Every request that it has seen, in the order in which they came.
-    pub fn requests(&self) -> Vec<SeenRequest> {
-        self.server.state().seen.clone()
-    }
-
-    /// The same, and forgets them. None that comes meanwhile is lost.
-    pub fn take_requests(&self) -> Vec<SeenRequest> {
-        mem::take(&mut self.server.state().seen)
-    }
-
-    /// Forgets the requests that it has seen. Providers keep their caches.
-    pub fn forget_requests(&self) {
-        self.take_requests();
-    }
-
-    /// Asserts that there were requests and that all were in this session, whatever the turn.
-    ///
-    /// # Panics
-    ///
-    /// With a list of the requests that were not.
-    #[track_caller]
-    pub fn assert_every_request_in(&self, session: &Session) {
-        let id = session.id().as_str();
-        assert_each(&self.requests(), &format!("in session {id}"), |request| {
-            request.session.as_deref() == Some(id)
-        });
-    }
-
-    /// Asserts that there were requests and that all were in a session.
-    ///
-    /// # Panics
-    ///
-    /// With a list of the requests that were not.
-    #[track_caller]
-    pub fn assert_no_session_missing(&self) {
-        assert_each(&self.requests(), "in a session", |request| {
-            request.session.is_some()
-        });
-    }
-
-    /// Asserts that there were requests and that all named this client.
-    ///
-    /// # Panics
-    ///
-    /// With a list of the requests that did not.
-    #[track_caller]
-    pub fn assert_every_client_is(&self, name: &str) {
-        assert_each(
-            &self.requests(),
-            &format!("from client {name}"),
-            |request| request.client.as_deref() == Some(name),
-        );
-    }
-}
-
-/// The gateway at an address, or a name, with its port.
-fn origin(address: impl fmt::Display) -> Target {
-    format!("http://{address}")
-        .parse()
-        .expect("an address with its port is an origin")
-}
-
-/// Settings for a [`Gateway`]. Made by [`Gateway::builder`].
-#[derive(Debug)]
-#[must_use = "a builder does nothing until `start`"]
-pub struct GatewayBuilder {
-    address: SocketAddr,
-    implicit_target: bool,
-    state: State,
-}
-
-impl GatewayBuilder {
-    /// The address to listen on, instead of a free port of the loopback interface.
-    pub fn address(mut self, address: SocketAddr) -> Self {
-        self.address = address;
-        self
-    }
-
-    /// Takes another key, too, of another workspace.
-    pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.state.keys.push(key.into());
-        self
-    }
-
-    /// The providers of this model, instead of those that every model has.
-    pub fn providers(
-        mut self,
-        model: impl Into<String>,
-        providers: impl IntoIterator<Item = Provider>,
-    ) -> Self {
-        self.state
-            .models
-            .insert(model.into(), providers.into_iter().collect());
-        self
-    }
-
-    /// Whether the gateway's origin is a target of every middleware in this process while it runs,
-    /// under `localhost`, too. It is, unless this says otherwise: then the gateway plays a stranger.
-    pub fn implicit_target(mut self, implicit: bool) -> Self {
-        self.implicit_target = implicit;
-        self
-    }
-
-    /// Starts the gateway.
-    ///
-    /// # Errors
-    ///
-    /// Where the address cannot be listened on, or the system gives no thread.
-    pub fn start(self) -> io::Result<Gateway> {
-        let server = Server::start(self.address, self.state)?;
-        let address = server.address;
-        let origins = [address.to_string(), format!("localhost:{}", address.port())];
-        Ok(Gateway {
-            _implicit_target: self
-                .implicit_target
-                .then(|| implicit::Guard::new(origins.map(origin).into())),
-            server,
-        })
-    }
-}

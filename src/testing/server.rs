@@ -3,46 +3,66 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::EXPECT;
+use http::request::Parts;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::state::{Outcome, State};
+use super::log::{Log, Unrecorded};
+use super::outcome::Outcome;
+use super::state::State;
+
+/// A body that is longer, in bytes, is read on a thread of its own, so that no other call waits.
+const LONG: usize = 128 << 10;
+
+/// How much of a body that is too long, in bytes, is read and thrown away before it is refused: few
+/// clients look at an answer before they have sent all.
+const DRAINED: usize = 1 << 30;
 
 /// A server on a thread of its own, so that it serves clients of any runtime, and of none.
 #[derive(Debug)]
 pub(super) struct Server {
     pub address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    service: Arc<Service>,
+    runtime: Handle,
     stop: Option<oneshot::Sender<Infallible>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What answers on a port.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub log: Log,
+    /// None where it is no gateway, but a stranger to it.
+    pub state: Option<Mutex<State>>,
+    /// The longest body that it takes, in bytes.
+    pub body: usize,
+    pub header_timeout: Duration,
+}
+
 impl Server {
-    pub fn start(address: SocketAddr, state: State) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        let mut address = listener.local_addr()?;
-        if let SocketAddr::V6(address) = &mut address {
-            // A URL has no place for it.
-            address.set_scope_id(0);
-        }
-        let state = Arc::new(Mutex::new(state));
+    pub fn start(address: SocketAddr, service: Service) -> io::Result<Self> {
+        let (listener, address) = listen(address)?;
+        let service = Arc::new(service);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let serving = serve(listener, Arc::clone(&state));
+        let serving = serve(listener, Arc::clone(&service));
         let thread = thread::Builder::new()
             .name("opencode-gateway".to_owned())
             .spawn(move || {
@@ -55,14 +75,22 @@ impl Server {
             })?;
         Ok(Self {
             address,
-            state,
+            service,
+            runtime: handle,
             stop: Some(stop),
             thread: Some(thread),
         })
     }
 
+    /// Answers on another port, too, until the server stops.
+    pub fn serve_also(&self, address: SocketAddr, service: Service) -> io::Result<SocketAddr> {
+        let (listener, address) = listen(address)?;
+        self.runtime.spawn(serve(listener, Arc::new(service)));
+        Ok(address)
+    }
+
     pub fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        lock(self.service.state.as_ref().expect("it is a gateway"))
     }
 }
 
@@ -76,12 +104,30 @@ impl Drop for Server {
     }
 }
 
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let mut address = listener.local_addr()?;
+    if let SocketAddr::V6(address) = &mut address {
+        // A URL has no place for it.
+        address.set_scope_id(0);
+    }
+    Ok((listener, address))
+}
+
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) -> io::Result<()> {
+async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let timeout = service.header_timeout;
+    let mut connections = auto::Builder::new(TokioExecutor::new());
+    connections
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout);
+    let connections = Arc::new(connections);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: connections that end give some back.
@@ -90,13 +136,21 @@ async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) -> io::Result<()
         };
         // Without it an answer's small pieces wait for each other.
         let _ = stream.set_nodelay(true);
-        let state = Arc::clone(&state);
+        let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
         tokio::spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&state)));
+            let begun = &AtomicBool::new(false);
+            let service = service_fn(move |request| {
+                begun.store(true, Ordering::Relaxed);
+                answer(request, Arc::clone(&service))
+            });
             // It fails where a client leaves, and where an answer is to be cut.
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let connection = connections.serve_connection(TokioIo::new(stream), service);
+            let mut connection = pin!(connection);
+            // hyper's own timeout begins when it knows which HTTP it is.
+            let ended = tokio::time::timeout(timeout, &mut connection).await;
+            if ended.is_err() && begun.load(Ordering::Relaxed) {
+                let _ = connection.await;
+            }
         });
     }
 }
@@ -110,28 +164,91 @@ enum Closed {
     OnPurpose,
     #[error(transparent)]
     Hyper(#[from] hyper::Error),
-    #[error(transparent)]
-    Http(#[from] http::Error),
+    #[error("a request cannot be read: {0}")]
+    Reading(#[from] tokio::task::JoinError),
 }
 
 async fn answer(
     request: Request<Incoming>,
-    state: Arc<Mutex<State>>,
+    service: Arc<Service>,
 ) -> Result<Response<Body>, Closed> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let outcome = lock(&state).receive(&head, &body);
+    let body = receive(&head, body, service.body).await?;
+    let outcome = match &service.state {
+        None => stranger(head, body, &service),
+        Some(state) => {
+            let (head, unrecorded, whole) = read(head, body).await?;
+            let outcome = match whole {
+                true => lock(state).decide(&head, &unrecorded),
+                false => Outcome::too_large(service.body),
+            };
+            service.log.push(unrecorded, Some(&outcome.answer));
+            outcome
+        }
+    };
     // Even a sleep of no time takes up to a millisecond.
     if !outcome.delay.is_zero() {
         tokio::time::sleep(outcome.delay).await;
     }
-    let Some(status) = outcome.status else {
-        return Err(Closed::OnPurpose);
+    let status = outcome.answer.status.ok_or(Closed::OnPurpose)?;
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = outcome.headers.clone();
+    Ok(response.map(|()| body_of(outcome)))
+}
+
+/// Takes in a body, in the pieces in which it comes; none where it is longer than the limit.
+async fn receive(
+    head: &Parts,
+    mut body: Incoming,
+    limit: usize,
+) -> hyper::Result<Option<Vec<Bytes>>> {
+    let waits = head.headers.contains_key(EXPECT);
+    if waits && body.size_hint().lower() > limit as u64 {
+        return Ok(None);
+    }
+    let (mut pieces, mut length) = (vec![], 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
+        length += piece.len();
+        if length <= limit {
+            pieces.push(piece);
+        } else {
+            pieces.clear();
+        }
+        if length > limit.saturating_add(DRAINED) {
+            break;
+        }
+    }
+    Ok((length <= limit).then_some(pieces))
+}
+
+/// Reads a request, and whether its body is whole.
+async fn read(head: Parts, body: Option<Vec<Bytes>>) -> Result<(Parts, Unrecorded, bool), Closed> {
+    let Some(pieces) = body else {
+        let unrecorded = Unrecorded::read(&head, None);
+        return Ok((head, unrecorded, false));
     };
-    let response = Response::builder()
-        .status(status)
-        .header(CONTENT_TYPE, outcome.content_type);
-    Ok(response.body(body_of(outcome))?)
+    let long = pieces.iter().map(Bytes::len).sum::<usize>() > LONG;
+    let read = move || {
+        let unrecorded = Unrecorded::read(&head, Some(pieces.concat().into()));
+        (head, unrecorded, true)
+    };
+    Ok(match long {
+        true => tokio::task::spawn_blocking(read).await?,
+        false => read(),
+    })
+}
+
+/// What a server answers that is no gateway.
+fn stranger(head: Parts, body: Option<Vec<Bytes>>, service: &Service) -> Outcome {
+    let outcome = Outcome::json(&serde_json::json!({}));
+    let body = body.map(|pieces| pieces.concat().into());
+    let unrecorded = Unrecorded::read(&head, body);
+    service.log.push(unrecorded, Some(&outcome.answer));
+    outcome
 }
 
 fn body_of(

@@ -1,191 +1,168 @@
 //! What the gateway knows, and how it decides on a request.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::time::SystemTime;
 
 use http::request::Parts;
 use http::{Method, StatusCode};
-use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Format, Reply, Usage, tokens};
-use super::record::{self, SeenRequest};
+use super::answer::Usage;
+use super::cache::{Conversations, Id};
+use super::endpoint::{Asks, Call, Endpoint, Key, NotFound};
+use super::log::{Limits, SeenRequest, Unrecorded, value};
+use super::outcome::{Fault, Outcome};
+use super::prompt::Prompt;
+use super::reply::{Completion, Reply, tokens};
 use super::routing::{Provider, pick};
 
-/// Something that goes wrong with a request that is otherwise in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The answer has this status and an error as its body.
-    Status(StatusCode),
-    /// The answer comes this much later.
-    Delay(Duration),
-    /// The connection is closed without an answer.
-    CloseBeforeAnswer,
-    /// The connection is closed half way through the answer's body.
-    CloseMidAnswer,
-}
-
-/// What the connection is to do with a request.
-#[derive(Debug, Default)]
-pub(super) struct Outcome {
-    pub delay: Duration,
-    /// Where there is none, the connection is closed.
-    pub status: Option<StatusCode>,
-    pub content_type: &'static str,
-    /// The body, in the pieces that it is sent in.
-    pub frames: Vec<Bytes>,
-    /// Whether the connection is closed half way through them.
-    pub cut: bool,
-}
-
-impl Outcome {
-    fn json(status: StatusCode, body: impl ToString) -> Self {
-        Self {
-            status: Some(status),
-            content_type: "application/json",
-            frames: vec![body.to_string().into()],
-            ..Self::default()
-        }
-    }
-
-    fn error(status: StatusCode, kind: &str, message: &str) -> Self {
-        let [kind, message] = [kind, message].map(Value::from);
-        // Written out, because the fields have this order.
-        let error = format!(r#"{{"type":{kind},"message":{message}}}"#);
-        Self::json(status, format!(r#"{{"type":"error","error":{error}}}"#))
-    }
-}
-
-/// The answer of OpenCode Go to a request without a session.
-const MISSING_SESSION: &str = "Error from provider (Console Go): Request is missing \
-    x-opencode-session and cannot be routed efficiently. \
-    Please see https://opencode.ai/docs/go/#where-can-i-use-it";
-
 /// Everything that the gateway knows, and what it was told to do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct State {
     pub keys: Vec<String>,
+    /// The models that there are; none where every model is known.
+    pub models: Option<HashSet<String>>,
     /// The providers of the models that have providers of their own.
-    pub models: HashMap<String, Vec<Provider>>,
+    pub providers: HashMap<String, Vec<Provider>>,
     /// The providers of every other model.
-    providers: Vec<Provider>,
+    pub default_providers: Vec<Provider>,
     pub faults: VecDeque<Fault>,
+    pub rules: Vec<Rule>,
     pub replies: VecDeque<Reply>,
-    pub seen: Vec<SeenRequest>,
+    /// How many requests were redirected.
+    pub redirected: usize,
     /// How many answers it has given, so that each one gets another id.
     answered: usize,
-    /// The provider that answered a model and sticky id before.
-    routes: HashMap<(String, String), String>,
-    /// The last prompt that a provider saw of a model and sticky id, part by part.
-    prompts: HashMap<(String, String, String), Vec<String>>,
+    conversations: Conversations,
+}
+
+/// A reply for each request that meets a condition.
+pub(super) struct Rule {
+    pub meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
+    pub reply: Reply,
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Rule");
+        debug.field("reply", &self.reply).finish_non_exhaustive()
+    }
 }
 
 impl State {
-    pub fn new(key: &str, providers: Vec<Provider>) -> Self {
+    pub fn new(keys: Vec<String>, default_providers: Vec<Provider>, limits: &Limits) -> Self {
         Self {
-            keys: vec![key.to_owned()],
-            providers,
-            ..Self::default()
+            keys,
+            models: None,
+            providers: HashMap::new(),
+            default_providers,
+            faults: VecDeque::new(),
+            rules: vec![],
+            replies: VecDeque::new(),
+            redirected: 0,
+            answered: 0,
+            conversations: Conversations::new(limits.prompts, limits.cache),
         }
     }
 
-    /// Decides on a request and records it.
-    pub fn receive(&mut self, head: &Parts, body: &[u8]) -> Outcome {
-        let mut request = SeenRequest::new(head);
-        let outcome = self
-            .decide(head, body, &mut request)
-            .unwrap_or_else(|refusal| refusal);
-        request.status = outcome.status;
-        self.seen.push(request);
-        outcome
+    /// How many conversations providers had to forget.
+    pub fn forgotten(&self) -> u64 {
+        self.conversations.forgotten()
     }
 
-    fn decide(
+    /// Decides on a request.
+    pub fn decide(&mut self, head: &Parts, unrecorded: &Unrecorded) -> Outcome {
+        self.answer(head, unrecorded)
+            .unwrap_or_else(|refusal| *refusal)
+    }
+
+    fn answer(&mut self, head: &Parts, unrecorded: &Unrecorded) -> Result<Outcome, Box<Outcome>> {
+        let (method, path) = (&head.method, head.uri.path());
+        if method == Method::OPTIONS {
+            return Ok(Outcome::preflight());
+        }
+        let Some(endpoint) = Endpoint::of(method, path) else {
+            let message = NotFound { method, path }.to_string();
+            let refusal = Outcome::error(StatusCode::NOT_FOUND, "NotFoundError", &message);
+            return Err(refusal.into());
+        };
+        let plain = match &endpoint.asks {
+            Asks::Model(call) => return self.complete(head, &endpoint, call, unrecorded),
+            Asks::Models if !endpoint.lists_models_with_a_key() => {
+                return Ok(Outcome::json(&self.model_list()));
+            }
+            Asks::Models => self.model_list(),
+            Asks::Usage => usage_of_limits(),
+            Asks::SystemOne => json!({"object": "classification", "label": "none", "score": 0.0}),
+            Asks::Gone => {
+                let message = "The paths below /inference/v1 are gone. \
+                    Those of /inference/openai/v1 and /inference/anthropic/v1 are served.";
+                let refusal = Outcome::error(StatusCode::GONE, "GoneError", message);
+                return Err(refusal.into());
+            }
+        };
+        self.workspace(head, &endpoint)?;
+        Ok(Outcome::json(&plain))
+    }
+
+    /// Answers a call of a model.
+    fn complete(
         &mut self,
         head: &Parts,
-        body: &[u8],
-        request: &mut SeenRequest,
-    ) -> Result<Outcome, Outcome> {
-        let Some(endpoint) = Endpoint::of(&head.method, head.uri.path()) else {
-            return Err(Outcome::error(
-                StatusCode::NOT_FOUND,
-                "NotFoundError",
-                "Not found.",
-            ));
-        };
-        let Endpoint::Generate {
-            go,
-            format,
-            model,
-            stream,
-        } = endpoint
-        else {
-            return Ok(Outcome::json(StatusCode::OK, self.model_list()));
-        };
-        let workspace = self.workspace(head, format)?;
-        if go && request.session.is_none() {
-            let status = StatusCode::BAD_REQUEST;
-            return Err(Outcome::error(status, "MissingSessionID", MISSING_SESSION));
+        endpoint: &Endpoint,
+        call: &Call,
+        Unrecorded { request, prompt }: &Unrecorded,
+    ) -> Result<Outcome, Box<Outcome>> {
+        let prompt = prompt.as_ref().ok_or_else(Outcome::internal_error)?;
+        let model = self.model(request)?;
+        let workspace = self.workspace(head, endpoint)?;
+        if request.session.is_none() && (endpoint.go || is_free(&model)) {
+            return Err(Outcome::missing_session().into());
         }
-        let prompt: Value = serde_json::from_slice(body).unwrap_or_default();
-        let Some(model) = model.or(prompt["model"].as_str().map(str::to_owned)) else {
-            let message = "The body is no JSON object with a `model`.";
-            return Err(Outcome::error(
-                StatusCode::BAD_REQUEST,
-                "ModelError",
-                message,
-            ));
-        };
-        request.model = Some(model.clone());
-        let sticky_id = request.session.clone().unwrap_or(workspace);
-        let Some(provider) = self.provider(&model, &sticky_id) else {
-            let message = "No provider of the model is enabled.";
-            return Err(Outcome::error(
-                StatusCode::BAD_REQUEST,
-                "ModelError",
-                message,
-            ));
-        };
-        request.provider = Some(provider.clone());
+        let sticky = request.session.clone().unwrap_or(workspace);
+        let id = Id { model, sticky };
+        let provider = self.provider(&id).ok_or_else(Outcome::unavailable)?;
 
         let fault = self.faults.pop_front();
-        match fault {
-            Some(Fault::CloseBeforeAnswer) => return Err(Outcome::default()),
-            Some(Fault::Status(status)) => {
-                let message = "The gateway was told to fail.";
-                return Err(Outcome::error(status, "Error", message));
-            }
-            _ => {}
+        if let Some(mut outcome) = fault.as_ref().and_then(Fault::outcome) {
+            outcome.answer.provider = Some(provider);
+            self.redirected += usize::from(matches!(fault, Some(Fault::Redirect { .. })));
+            return Err(outcome.into());
         }
-        self.routes
-            .insert((model.clone(), sticky_id.clone()), provider.clone());
-        let usage = self.usage(&provider, &model, sticky_id, &prompt);
-        (request.prompt_tokens, request.cached_tokens) = (usage.prompt, usage.cached);
-        let reply = self.replies.pop_front().unwrap_or_else(|| {
-            Reply::Text(format!(
-                "The loopback gateway answers for {model} by {provider}."
-            ))
-        });
-        let number = self.answered;
+        let rule = self.rules.iter().find(|rule| (rule.meets)(request));
+        let reply = match rule {
+            Some(rule) => rule.reply.clone(),
+            None => self.replies.pop_front().unwrap_or_else(|| {
+                let model = &id.model;
+                Reply::Text(format!(
+                    "The loopback gateway answers for {model} by {provider}."
+                ))
+            }),
+        };
+        let mut usage = self.usage(&id, &provider, prompt);
+        usage.output = reply.tokens();
         self.answered += 1;
-        let answer = Answer {
-            format,
-            number,
-            model: &model,
-            reply,
+        let completion = Completion {
+            family: endpoint.family,
+            format: call.format,
+            number: self.answered,
+            created: seconds_since_1970(),
+            cost: cost(&id.model, usage),
+            model: &id.model,
+            reply: &reply,
             usage,
         };
-        let mut outcome = if stream || prompt["stream"] == true {
-            Outcome {
-                status: Some(StatusCode::OK),
-                content_type: "text/event-stream",
-                frames: answer.stream(),
-                ..Outcome::default()
-            }
-        } else {
-            Outcome::json(StatusCode::OK, answer.json())
+        let mut outcome = match call.stream || prompt.stream {
+            true => Outcome::stream(completion.stream()),
+            false => Outcome::json(&completion.json()),
         };
+        outcome.answer.cost = completion.cost.parse().ok();
+        outcome.answer.provider = Some(provider);
+        outcome.answer.usage = Some(usage);
+        if let Reply::Text(text) = reply {
+            outcome.answer.text = Some(text);
+        }
         match fault {
             Some(Fault::Delay(delay)) => outcome.delay = delay,
             Some(Fault::CloseMidAnswer) => outcome.cut = true,
@@ -194,129 +171,130 @@ impl State {
         Ok(outcome)
     }
 
+    fn model(&self, request: &SeenRequest) -> Result<String, Box<Outcome>> {
+        let refusal = |message: String| {
+            Box::new(Outcome::error(
+                StatusCode::UNAUTHORIZED,
+                "ModelError",
+                &message,
+            ))
+        };
+        let model = request.model.as_ref();
+        let model = model.ok_or_else(|| refusal("The body names no `model`.".to_owned()))?;
+        match &self.models {
+            Some(models) if !models.contains(model) => {
+                Err(refusal(format!("Model {model} is not supported.")))
+            }
+            _ => Ok(model.clone()),
+        }
+    }
+
     fn model_list(&self) -> Value {
-        let mut models: Vec<_> = self.models.keys().map(String::as_str).collect();
-        models.extend(["deepseek-v4.1-flash", "glm-5.2", "kimi-k3"]);
+        let mut models: Vec<_> = match &self.models {
+            Some(models) => models.iter().map(String::as_str).collect(),
+            None => {
+                let own = self.providers.keys().map(String::as_str);
+                own.chain(PRICES.map(|(model, _)| model)).collect()
+            }
+        };
         models.sort_unstable();
         models.dedup();
-        let model = |id| json!({"id": id, "object": "model", "created": 0, "owned_by": "opencode"});
+        let created = seconds_since_1970();
+        let model =
+            |id| json!({"id": id, "object": "model", "created": created, "owned_by": "opencode"});
         let data: Vec<_> = models.into_iter().map(model).collect();
         json!({"object": "list", "data": data})
     }
 
     /// The workspace of the request's key.
-    fn workspace(&self, head: &Parts, format: Format) -> Result<String, Outcome> {
-        let refusal = |message| Outcome::error(StatusCode::UNAUTHORIZED, "AuthError", message);
-        let value = |name| record::value(&head.headers, &name);
-        let key = match format {
-            Format::ChatCompletions | Format::Responses => value(http::header::AUTHORIZATION)
-                .and_then(|value| value.strip_prefix("Bearer ").map(str::to_owned)),
-            Format::Messages => value(record::X_API_KEY),
-            Format::GenerateContent => value(record::X_GOOG_API_KEY),
-        };
-        let key = key.ok_or_else(|| refusal("Missing API key."))?;
-        let known = self.keys.iter().position(|known| *known == key);
-        known
+    fn workspace(&self, head: &Parts, endpoint: &Endpoint) -> Result<String, Box<Outcome>> {
+        let names = endpoint.key_headers();
+        let keys: Vec<String> = names.iter().filter_map(|name| name.read(head)).collect();
+        let known = |key| self.keys.iter().position(|known| known == key);
+        keys.iter()
+            .find_map(known)
             .map(|index| format!("workspace-{index}"))
-            .ok_or_else(|| refusal("Invalid API key."))
+            .ok_or_else(|| {
+                let problem = match keys[..] {
+                    [] => "Missing API key: there is none in",
+                    _ => "Invalid API key in",
+                };
+                let names: Vec<_> = names.iter().map(|key| key.name()).collect();
+                let message = format!("{problem} {}.", names.join(", "));
+                let status = StatusCode::UNAUTHORIZED;
+                Box::new(Outcome::error(status, "AuthError", &message))
+            })
     }
 
-    fn provider(&self, model: &str, sticky_id: &str) -> Option<String> {
-        let recorded = self.routes.get(&(model.to_owned(), sticky_id.to_owned()));
-        recorded.cloned().or_else(|| {
-            let providers = self.models.get(model).unwrap_or(&self.providers);
-            pick(providers, sticky_id).map(|provider| provider.name.clone())
+    fn provider(&self, id: &Id) -> Option<String> {
+        let recorded = self.conversations.provider(id).map(str::to_owned);
+        recorded.or_else(|| {
+            let providers = self.providers.get(&id.model);
+            let providers = providers.unwrap_or(&self.default_providers);
+            pick(providers, &id.sticky).map(|provider| provider.name.clone())
         })
     }
 
     /// Counts the prompt's tokens: those at its start are cached that the provider has seen of the
     /// conversation before.
-    fn usage(&mut self, provider: &str, model: &str, sticky_id: String, prompt: &Value) -> Usage {
-        let parts = prompt_parts(prompt);
-        let conversation = (provider.to_owned(), model.to_owned(), sticky_id);
-        let before = self.prompts.entry(conversation).or_default();
-        let count = |parts: &[String]| parts.iter().map(|part| tokens(part)).sum();
-        let same = parts
-            .iter()
-            .zip(before.iter())
-            .take_while(|(now, then)| now == then)
-            .count();
-        let usage = Usage {
-            prompt: count(&parts),
-            cached: count(&parts[..same]),
-        };
-        *before = parts;
-        usage
-    }
-}
-
-/// What a provider reads of a request, from the first part on, in whichever wire format.
-fn prompt_parts(prompt: &Value) -> Vec<String> {
-    [
-        "tools",
-        "system",
-        "instructions",
-        "systemInstruction",
-        "messages",
-        "input",
-        "contents",
-    ]
-    .iter()
-    .flat_map(|field| match &prompt[field] {
-        Value::Null => vec![],
-        Value::Array(parts) => parts.iter().map(Value::to_string).collect(),
-        part => vec![part.to_string()],
-    })
-    .collect()
-}
-
-/// What a request asks for.
-enum Endpoint {
-    Models,
-    Generate {
-        /// Whether it is OpenCode Go that is asked, which refuses a request without a session.
-        go: bool,
-        format: Format,
-        /// The model, where the path names it.
-        model: Option<String>,
-        /// Whether the path asks for a stream.
-        stream: bool,
-    },
-}
-
-impl Endpoint {
-    fn of(method: &Method, path: &str) -> Option<Self> {
-        let (go, call) = match path.strip_prefix("/zen/go/v1/") {
-            Some(call) => (true, call),
-            None => (false, path.strip_prefix("/zen/v1/")?),
-        };
-        let generate = |format| Self::Generate {
-            go,
-            format,
-            model: None,
-            stream: false,
-        };
-        match (method, call) {
-            (&Method::GET, "models") => Some(Self::Models),
-            (&Method::POST, "chat/completions") => Some(generate(Format::ChatCompletions)),
-            (&Method::POST, "responses") => Some(generate(Format::Responses)),
-            (&Method::POST, "messages") => Some(generate(Format::Messages)),
-            (&Method::POST, _) if !go => {
-                let (model, action) = call.strip_prefix("models/")?.split_once(':')?;
-                let stream = match action {
-                    "generateContent" => false,
-                    "streamGenerateContent" => true,
-                    _ => return None,
-                };
-                let format = Format::GenerateContent;
-                Some(Self::Generate {
-                    go,
-                    format,
-                    model: Some(model.to_owned()),
-                    stream,
-                })
-            }
-            _ => None,
+    fn usage(&mut self, id: &Id, provider: &str, prompt: &Prompt) -> Usage {
+        let text = &prompt.text;
+        let seen = self.conversations.answer(id, provider, text);
+        Usage {
+            prompt: tokens(text),
+            cached: match seen == text.len() {
+                true => tokens(text),
+                false => seen as u64 / 4,
+            },
+            output: 0,
         }
     }
+}
+
+impl Key {
+    /// The key that a request has in this header.
+    fn read(self, head: &Parts) -> Option<String> {
+        let value = value(&head.headers, &http::HeaderName::from_static(self.name()))?;
+        match self {
+            // Whatever the scheme's word is.
+            Self::Authorization => value.split(' ').nth(1).map(str::to_owned),
+            Self::XApiKey | Self::XGoogApiKey => Some(value),
+        }
+    }
+}
+
+fn is_free(model: &str) -> bool {
+    model.ends_with("-free")
+}
+
+/// Prices in US dollars for a million tokens: of the prompt, of what is cached of it, and of the
+/// answer. Source: <https://opencode.ai/docs/go/>, in November 2026.
+const PRICES: [(&str, [f64; 3]); 3] = [
+    ("deepseek-v4.1-flash", [0.15, 0.003, 0.60]),
+    ("glm-5.2", [1.40, 0.26, 4.40]),
+    ("kimi-k3", [3.0, 0.30, 15.0]),
+];
+
+/// What a call costs, as the gateway writes it. A model without a price costs nothing.
+fn cost(model: &str, usage: Usage) -> String {
+    let price = PRICES.iter().find(|(known, _)| *known == model);
+    let Some((_, [prompt, cached, output])) = price else {
+        return "0".to_owned();
+    };
+    let tokens = |count: u64, price: f64| count as f64 * price / 1e6;
+    let cost = tokens(usage.prompt - usage.cached, *prompt)
+        + tokens(usage.cached, *cached)
+        + tokens(usage.output, *output);
+    let cost = format!("{cost:.8}");
+    cost.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn usage_of_limits() -> Value {
+    let limit = json!({"status": "ok", "usagePercent": 0, "resetInSec": 3600});
+    json!({"rollingUsage": limit, "weeklyUsage": limit, "monthlyUsage": limit})
+}
+
+fn seconds_since_1970() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

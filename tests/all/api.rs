@@ -3,36 +3,49 @@
 use std::error::Error;
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
+use std::str::FromStr;
 
 use reqwest_opencode_session::testing::{
     Fault, Gateway, GatewayBuilder, Provider, Reply, SeenRequest,
 };
 use reqwest_opencode_session::{
-    BuildError, ExistingHeader, Fallback, InSession, InvalidSessionId, InvalidTarget,
-    MissingSession, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, RedirectRefused,
-    Session, SessionId, Target,
+    Applied, BuildError, ExistingHeader, Fallback, HttpRequest, InSession, IntoSession,
+    InvalidTarget, InvalidValue, MissingSession, OpencodeSessionLayer, OpencodeSessionMiddleware,
+    OpencodeSessionMiddlewareBuilder, OpencodeSessionService, RedirectPolicy, RedirectRefused,
+    RequestBuilderError, RequestBuilderExt, RequestUrl, ReqwestClientBuilder, ResponseFuture,
+    Session, SessionId, Source, Target, TurnId,
 };
 
+use crate::ids::Id;
+
 fn crosses_threads<T: Send + Sync + Unpin + Debug + 'static>() {}
+fn is_copied<T: Clone>() {}
 fn is_value<T: Clone + Eq>() {}
 fn is_key<T: Clone + Eq + Hash>() {}
 fn is_error<T: Error + Clone + Eq + Hash>() {}
 
 #[test]
 fn every_type_goes_to_another_thread_and_is_printed() {
+    crosses_threads::<Applied>();
     crosses_threads::<BuildError>();
     crosses_threads::<ExistingHeader>();
     crosses_threads::<Fallback>();
     crosses_threads::<InSession<()>>();
-    crosses_threads::<InvalidSessionId>();
     crosses_threads::<InvalidTarget>();
+    crosses_threads::<InvalidValue>();
     crosses_threads::<MissingSession>();
+    crosses_threads::<OpencodeSessionLayer>();
     crosses_threads::<OpencodeSessionMiddleware>();
     crosses_threads::<OpencodeSessionMiddlewareBuilder>();
+    crosses_threads::<OpencodeSessionService<()>>();
     crosses_threads::<RedirectRefused>();
+    crosses_threads::<RequestBuilderError<reqwest::Error>>();
+    crosses_threads::<ResponseFuture<()>>();
     crosses_threads::<Session>();
     crosses_threads::<SessionId>();
+    crosses_threads::<Source>();
     crosses_threads::<Target>();
+    crosses_threads::<TurnId>();
     crosses_threads::<Fault>();
     crosses_threads::<Gateway>();
     crosses_threads::<GatewayBuilder>();
@@ -43,56 +56,88 @@ fn every_type_goes_to_another_thread_and_is_printed() {
 
 #[test]
 fn values_are_values_and_what_names_a_thing_is_a_key() {
-    fn is_text<T: Display + std::str::FromStr + for<'a> TryFrom<&'a str>>() {}
+    fn is_text<T: Display + FromStr + for<'a> TryFrom<&'a str> + TryFrom<String>>() {}
+    fn is_id<T: Id>() {}
+    fn is_stored<T: serde::Serialize + serde::de::DeserializeOwned>() {}
 
-    is_value::<Fallback>();
+    is_copied::<OpencodeSessionMiddleware>();
+    is_copied::<OpencodeSessionMiddlewareBuilder>();
+    is_copied::<OpencodeSessionLayer>();
+    is_copied::<OpencodeSessionService<()>>();
     is_value::<ExistingHeader>();
+    is_value::<Fallback>();
     is_value::<Fault>();
-    is_key::<Session>();
-    is_key::<SessionId>();
-    is_key::<Target>();
+    is_key::<Applied>();
     is_key::<Provider>();
-    is_text::<SessionId>();
+    is_key::<Session>();
+    is_key::<Source>();
+    is_key::<Target>();
+    is_id::<SessionId>();
+    is_id::<TurnId>();
     is_text::<Target>();
+    is_stored::<Session>();
+    is_stored::<Target>();
 }
 
 #[test]
 fn every_error_is_an_error() {
+    fn is_the_builders_error<T: Error>() {}
+
     is_error::<BuildError>();
-    is_error::<InvalidSessionId>();
     is_error::<InvalidTarget>();
+    is_error::<InvalidValue>();
     is_error::<MissingSession>();
     is_error::<RedirectRefused>();
+    is_the_builders_error::<RequestBuilderError<reqwest::Error>>();
+}
+
+#[test]
+fn the_doors_are_for_these_types() {
+    fn is_request<T: HttpRequest>() {}
+    fn is_url<T: RequestUrl>() {}
+    fn is_request_builder<T: RequestBuilderExt<BuildError = E>, E>() {}
+    fn is_client_builder<T: ReqwestClientBuilder<Client = C, Error = E>, C, E>() {}
+    fn is_policy<T: RedirectPolicy>() {}
+    fn names_a_session<T: IntoSession>() {}
+
+    is_request::<http::Request<()>>();
+    is_request::<http::request::Parts>();
+    is_request::<reqwest::Request>();
+    is_request::<reqwest::blocking::Request>();
+    is_url::<reqwest::Url>();
+    is_url::<http::Uri>();
+    is_request_builder::<reqwest::RequestBuilder, reqwest::Error>();
+    is_request_builder::<reqwest::blocking::RequestBuilder, reqwest::Error>();
+    is_client_builder::<
+        reqwest::ClientBuilder,
+        reqwest_middleware::ClientWithMiddleware,
+        reqwest::Error,
+    >();
+    is_policy::<reqwest::redirect::Policy>();
+    names_a_session::<Session>();
+    names_a_session::<&Session>();
+    names_a_session::<SessionId>();
+    names_a_session::<&SessionId>();
+    names_a_session::<Option<Session>>();
+    names_a_session::<Option<&SessionId>>();
+}
+
+#[test]
+fn a_client_holds_the_middleware_in_a_static() {
+    static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
+
+    let url = http::Uri::from_static("https://opencode.ai/zen/v1/messages");
+    let headers = OPENCODE.headers_for(&url).unwrap();
+    assert_eq!(headers, Session::process().headers());
 }
 
 #[test]
 fn sessions_and_ids_are_as_small_as_a_pointer_and_a_header_value() {
     assert_eq!(size_of::<Session>(), size_of::<usize>());
+    assert_eq!(
+        size_of::<OpencodeSessionMiddleware>(),
+        2 * size_of::<usize>()
+    );
     assert_eq!(size_of::<SessionId>(), size_of::<http::HeaderValue>());
-}
-
-#[test]
-fn an_id_can_be_made_of_a_uuid() {
-    let uuid = uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
-    let id = SessionId::from(uuid);
-    assert_eq!(id.to_string(), "01234567-89ab-cdef-0123-456789abcdef");
-    assert_eq!(
-        format!("{id:?}"),
-        "SessionId(\"01234567-89ab-cdef-0123-456789abcdef\")"
-    );
-    assert_eq!(
-        format!("{id:>38}|"),
-        "  01234567-89ab-cdef-0123-456789abcdef|"
-    );
-}
-
-#[test]
-fn a_session_prints_what_it_sends() {
-    let id: SessionId = "abc".parse().unwrap();
-    assert_eq!(AsRef::<str>::as_ref(&id), "abc");
-    let session = Session::from(id);
-    assert_eq!(
-        format!("{session:?}"),
-        r#"Session { id: SessionId("abc"), parent: None, request_id: None }"#
-    );
+    assert_eq!(size_of::<TurnId>(), size_of::<http::HeaderValue>());
 }

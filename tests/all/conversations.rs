@@ -3,12 +3,20 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
+use http::header::USER_AGENT;
 use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
 use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, SessionId, WithSession};
 use serde_json::Value;
 
 use crate::stack::reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
-use crate::support::{chat, is_opencode_header, middleware_for, plain_client, retries};
+use crate::support::{CHAT, PROMPT, is_opencode_header, middleware_for, plain_client, retries};
+
+/// The other wire formats.
+const FORMATS: [&str; 3] = [
+    "/zen/go/v1/responses",
+    "/zen/go/v1/messages",
+    "/zen/v1/models/kimi-k3:streamGenerateContent",
+];
 
 /// How a call gets its session.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +46,17 @@ impl<'a> Process<'a> {
     }
 
     async fn call(&self, session: &Session) {
-        let request = chat(&self.client, self.gateway);
+        self.call_at(CHAT, session).await;
+    }
+
+    async fn call_at(&self, path: &str, session: &Session) {
+        let request = self
+            .client
+            .post(self.gateway.url(path))
+            .header("x-api-key", Gateway::KEY)
+            .header("x-goog-api-key", Gateway::KEY)
+            .bearer_auth(Gateway::KEY)
+            .body(PROMPT);
         let response = match self.way {
             Way::Extensions => request.with_extension(session.clone()).send().await,
             Way::Scope => request.send().with_session(session.clone()).await,
@@ -88,9 +106,31 @@ async fn an_agent_with_turns_and_subagents_sends_what_opencode_sends() {
         third.call(&c.subagent().turn()).await;
         third.call(&c).await; // after the tool's answer
 
-        process(project.as_str())
-            .call(&Session::from(stored(&c)).fork().turn())
-            .await;
+        process(project.as_str()).call(&Session::new().turn()).await;
+
+        let project = SessionId::derive("my-agent", "another first commit");
+        let e = Session::new().turn();
+        let fifth = process(project.as_str());
+        fifth.call(&e).await; // the title
+        fifth.call(&e).await;
+        let sixth = process(project.as_str());
+        let e = Session::from(stored(&e));
+        sixth.call(&e.turn()).await;
+        sixth.call(&e.turn()).await; // the compaction
+
+        // Another project
+        let project = SessionId::derive("my-agent", "another first commit");
+        let e = Session::new().turn();
+        let fourth = process(project.as_ref());
+        fourth.call_at("/zen/v1/chat/completions", &e).await; // the title, on Zen
+        fourth.call(&e).await;
+        let resumed = Session::from(stored(&e));
+        process(project.as_ref()).call(&resumed.turn()).await;
+        process(project.as_ref()).call(&resumed.turn()).await; // the compaction
+        for path in FORMATS {
+            let conversation = Session::new().turn();
+            process(project.as_ref()).call_at(path, &conversation).await;
+        }
 
         assert_same_relations("opencode", &gateway.requests());
     }
@@ -110,26 +150,36 @@ async fn an_agent_with_a_session_alone_sends_what_pi_sends() {
         let p = Session::new();
         process().call(&p).await;
         process().call(&Session::from(stored(&p))).await;
+        for path in FORMATS {
+            process().call_at(path, &Session::new()).await;
+        }
 
         assert_same_relations("pi", &gateway.requests());
     }
 }
 
-/// Checks requests against the captured ones of a client, one by one and in the same order: the
-/// same headers, and between any two values of them the same relation, equal or not.
+/// Checks requests against the captured ones of a client, as far as they are chat completions, one
+/// by one and in the same order: the same headers, and between any two values of them the same relation, equal or not.
 fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
     let captures: Vec<Value> = include_str!("../fixtures/captures.jsonl")
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|capture: &Value| capture["client"].as_str().unwrap().starts_with(client))
+        .filter(|capture| {
+            capture["path"]
+                .as_str()
+                .unwrap()
+                .ends_with("/chat/completions")
+        })
         .collect();
     assert_eq!(requests.len(), captures.len());
 
     for (request, capture) in requests.iter().zip(&captures) {
         let what = capture["what"].as_str().unwrap();
-        let captured = capture["headers"].as_object().unwrap();
-        let names: BTreeSet<_> = captured.keys().map(String::as_str).collect();
-        assert_eq!(opencode_names(&request.headers), names, "{what}");
+        let captured: BTreeSet<_> = ours(capture).map(|(name, _)| name).collect();
+        assert_eq!(opencode_names(&request.headers), captured, "{what}");
+        // A client's name for itself is another one in each of its parts.
+        assert!(request.headers.contains_key(USER_AGENT), "{what}");
         assert_eq!(
             Some(u64::from(request.status.unwrap().as_u16())),
             capture["status"].as_u64()
@@ -137,39 +187,38 @@ fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
     }
 
     // The parent's value is a session's, so all values are compared with all.
-    let ours: Vec<&str> = requests
+    let sent: Vec<&str> = requests
         .iter()
         .zip(&captures)
         .flat_map(|(request, capture)| {
-            let captured = capture["headers"].as_object().unwrap();
-            captured
-                .keys()
-                .map(|name| request.headers[name].to_str().unwrap())
+            ours(capture).map(|(name, _)| request.headers[name].to_str().unwrap())
         })
         .collect();
-    let theirs: Vec<(&str, &str)> = captures
-        .iter()
-        .flat_map(|capture| capture["headers"].as_object().unwrap())
-        .map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
-        .collect();
-    for (i, (name, value)) in theirs.iter().enumerate() {
-        for (j, (other_name, other_value)) in theirs.iter().enumerate() {
+    let captured: Vec<_> = captures.iter().flat_map(ours).collect();
+    for (i, (name, value)) in captured.iter().enumerate() {
+        for (j, (other_name, other_value)) in captured.iter().enumerate() {
             assert_eq!(
-                ours[i] == ours[j],
+                sent[i] == sent[j],
                 value == other_value,
                 "{name} of {} and {other_name} of {}",
-                ours[i],
-                ours[j],
+                sent[i],
+                sent[j],
             );
         }
     }
 }
 
+/// The captured headers that this crate has a say in.
+fn ours(capture: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let headers = capture["headers"].as_object().unwrap();
+    let ours = headers.iter().filter(|(name, _)| is_opencode_header(name));
+    ours.map(|(name, value)| (name.as_str(), value.as_str().unwrap()))
+}
+
 fn opencode_names(headers: &HeaderMap) -> BTreeSet<&str> {
-    let ours = |name: &&str| is_opencode_header(name) || *name == "user-agent";
     headers
         .keys()
         .map(http::HeaderName::as_str)
-        .filter(ours)
+        .filter(|name| is_opencode_header(name))
         .collect()
 }

@@ -8,23 +8,21 @@ use futures::future::join_all;
 use http::header::LOCATION;
 use http::{Extensions, Response, StatusCode};
 use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
-use reqwest_opencode_session::{
-    Fallback, OpencodeSessionMiddleware, RedirectRefused, Session, WithSession,
-};
+use reqwest_opencode_session::{OpencodeSessionMiddleware, RedirectRefused, Session, WithSession};
 
+use crate::stack::reqwest;
 use crate::stack::reqwest_middleware::{self, ClientBuilder, ClientWithMiddleware};
-use crate::stack::{into_client, reqwest};
 use crate::support::{CHAT, Elsewhere, PROMPT, chat, middleware_for, plain_client, retries};
 
 const RETRIES: u32 = 2;
 const ATTEMPTS: usize = 3;
 
-/// On which side of the plugin the retries are.
+/// On which side of the middleware the retries are.
 #[derive(Debug, Clone, Copy)]
 enum Chain {
     RetriesOutside,
     RetriesInside,
-    PluginOnBothSides,
+    MiddlewareOnBothSides,
 }
 
 /// Where a call gets its session from.
@@ -32,7 +30,7 @@ enum Chain {
 enum Given {
     Scope,
     Extension,
-    /// Nowhere: it is one made for the request.
+    /// Nowhere: the application makes one for the request.
     Nothing,
 }
 
@@ -52,7 +50,7 @@ impl Call {
         let chains = [
             Chain::RetriesOutside,
             Chain::RetriesInside,
-            Chain::PluginOnBothSides,
+            Chain::MiddlewareOnBothSides,
         ];
         let sources = [Given::Scope, Given::Extension, Given::Nothing];
         let cases = chains
@@ -63,18 +61,18 @@ impl Call {
 
     fn new(client: reqwest::Client, chain: Chain, given: Given) -> Self {
         let gateway = Gateway::start().unwrap();
-        let plugin = middleware_for(&gateway)
-            .fallback(Fallback::PerRequest)
+        let middleware = middleware_for(&gateway)
+            .session_from(|| Some(Session::new()))
             .build()
             .unwrap();
         let client = ClientBuilder::new(client);
         let client = match chain {
-            Chain::RetriesOutside => client.with(retries(RETRIES)).with(plugin),
-            Chain::RetriesInside => client.with(plugin).with(retries(RETRIES)),
-            Chain::PluginOnBothSides => client
-                .with(plugin.clone())
+            Chain::RetriesOutside => client.with(retries(RETRIES)).with(middleware),
+            Chain::RetriesInside => client.with(middleware).with(retries(RETRIES)),
+            Chain::MiddlewareOnBothSides => client
+                .with(middleware.clone())
                 .with(retries(RETRIES))
-                .with(plugin),
+                .with(middleware),
         };
         let session = Session::new().turn();
         let mut extensions = Extensions::new();
@@ -114,8 +112,8 @@ impl Call {
         let expected = match self.given {
             Given::Nothing => belongs(&requests[0]),
             Given::Scope | Given::Extension => {
-                let turn = self.session.request_id().unwrap();
-                (Some(self.session.id().to_string()), Some(turn.to_owned()))
+                let turn = self.session.turn_id().unwrap();
+                (Some(self.session.id().to_string()), Some(turn.to_string()))
             }
         };
         assert!(expected.0.is_some(), "{what}");
@@ -185,7 +183,7 @@ async fn a_stream_that_breaks_is_for_the_application_to_ask_for_again() {
         call.assert_attempts(1, "broken stream");
 
         let response = call.send(STREAMED).await.unwrap();
-        assert!(response.text().await.unwrap().ends_with("[DONE]\n\n"));
+        assert!(response.text().await.unwrap().contains("[DONE]\n\n"));
         call.assert_attempts(2, "second stream");
     }
 }
@@ -199,7 +197,7 @@ async fn without_retries_nothing_is_sent_twice() {
         for fault in transient_faults() {
             let gateway = Gateway::start().unwrap();
             let middleware = middleware_for(&gateway).build().unwrap();
-            let session = middleware.session().unwrap().clone();
+            let session = Session::process();
             let client = ClientBuilder::new(client.clone()).with(middleware).build();
             let call = || chat(&client, &gateway).send();
             // The connection of an earlier answer is used again.
@@ -224,10 +222,12 @@ async fn a_refused_redirect_is_not_tried_again() {
     .await;
     let url = format!("http://{}", target.address);
     let middleware = OpencodeSessionMiddleware::builder()
-        .target(url.parse().unwrap())
+        .target(&*url)
         .build()
         .unwrap();
-    let client = into_client(middleware, reqwest::Client::builder().no_proxy()).unwrap();
+    let client = middleware
+        .into_client(reqwest::Client::builder().no_proxy())
+        .unwrap();
     let client = ClientBuilder::from_client(client)
         .with(retries(RETRIES))
         .build();
@@ -239,4 +239,34 @@ async fn a_refused_redirect_is_not_tried_again() {
     }
     assert_eq!(target.requests().len(), 1);
     assert_eq!(elsewhere.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_that_redirects_elsewhere_sees_that_nothing_leaves() {
+    let gateway = Gateway::start().unwrap();
+    let middleware = middleware_for(&gateway).build().unwrap();
+    let client = into_client(middleware, reqwest::Client::builder().no_proxy()).unwrap();
+    let location = gateway.elsewhere("/").unwrap();
+    gateway.fail_next(1, Fault::Redirect { location });
+    chat(&client, &gateway).send().await.unwrap_err();
+    gateway.assert_no_request_left();
+
+    // A redirect to the gateway itself is followed.
+    let location = gateway.url(CHAT);
+    gateway.fail_next(1, Fault::Redirect { location });
+    let response = chat(&client, &gateway).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    gateway.assert_no_request_left();
+    assert_eq!(gateway.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_limit_that_says_when_is_tried_again() {
+    for mut call in Call::all(&plain_client()) {
+        let retry_after = Duration::ZERO;
+        call.gateway.fail_next(1, Fault::RateLimit { retry_after });
+        call.gateway.fail_next(1, Fault::Unavailable);
+        assert_eq!(call.send(PROMPT).await.unwrap().status(), 200);
+        call.assert_attempts(ATTEMPTS, "limits");
+    }
 }

@@ -1,40 +1,16 @@
-//! The loopback gateway: what it answers, refuses and remembers, seen by a client without any
-//! plugin.
+//! The loopback gateway: what it answers and refuses, seen by a client without any middleware.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use http::StatusCode;
-use reqwest::{RequestBuilder, Response};
+use http::{HeaderValue, Method, StatusCode};
 use reqwest_opencode_session::Session;
-use reqwest_opencode_session::testing::{Fault, Gateway, Provider, Reply};
+use reqwest_opencode_session::testing::{Fault, Gateway, Mark, Provider, Reply};
 use serde_json::{Value, json};
 
-use crate::support::{CHAT, PROMPT, plain_client};
+use crate::gateway_support::{chat_in, client, failure, post, start, user};
+use crate::support::{CHAT, PROMPT};
 
 const GENERATE: &str = "/zen/v1/models/kimi-k3:generateContent";
-
-fn start() -> Gateway {
-    Gateway::start().unwrap()
-}
-
-fn post(gateway: &Gateway, path: &str) -> RequestBuilder {
-    plain_client().post(gateway.url(path))
-}
-
-/// A call of OpenCode Go in this session.
-async fn chat_in(gateway: &Gateway, session: &str, prompt: &Value) -> Response {
-    let request = post(gateway, CHAT).bearer_auth(Gateway::KEY).json(prompt);
-    request
-        .header("x-opencode-session", session)
-        .send()
-        .await
-        .unwrap()
-}
-
-fn user(text: &str) -> Value {
-    json!({"role": "user", "content": text})
-}
 
 /// The data of a stream's events, without the end mark of chat completions.
 fn events(stream: &str) -> Vec<Value> {
@@ -46,57 +22,132 @@ fn events(stream: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Every endpoint: its path, the header and value of its key, and where its answer's text is.
-const ENDPOINTS: [(&str, &str, &str, &str); 7] = [
+/// A wire format: where an answer's text is, a piece of a stream's text, and the name of a tool.
+struct Format {
+    text: &'static str,
+    delta: &'static str,
+    tool: &'static str,
+}
+
+const CHAT_COMPLETIONS: Format = Format {
+    text: "/choices/0/message/content",
+    delta: "/choices/0/delta/content",
+    tool: "/choices/0/message/tool_calls/0/function/name",
+};
+const RESPONSES: Format = Format {
+    text: "/output/0/content/0/text",
+    delta: "/delta",
+    tool: "/output/0/name",
+};
+const MESSAGES: Format = Format {
+    text: "/content/0/text",
+    delta: "/delta/text",
+    tool: "/content/0/name",
+};
+const GENERATE_CONTENT: Format = Format {
+    text: "/candidates/0/content/parts/0/text",
+    delta: "/candidates/0/content/parts/0/text",
+    tool: "/candidates/0/content/parts/0/functionCall/name",
+};
+
+/// Every endpoint: its path, the header and the scheme of its key, and its wire format.
+const ENDPOINTS: [(&str, &str, &str, Format); 15] = [
     (
         "/zen/v1/chat/completions",
         "authorization",
         "Bearer ",
-        "/choices/0/message/content",
+        CHAT_COMPLETIONS,
     ),
     (
         "/zen/go/v1/chat/completions",
         "authorization",
         "Bearer ",
-        "/choices/0/message/content",
+        CHAT_COMPLETIONS,
     ),
-    (
-        "/zen/v1/responses",
-        "authorization",
-        "Bearer ",
-        "/output/0/content/0/text",
-    ),
+    ("/zen/v1/responses", "authorization", "Bearer ", RESPONSES),
     (
         "/zen/go/v1/responses",
         "authorization",
-        "Bearer ",
-        "/output/0/content/0/text",
+        "bearer ",
+        RESPONSES,
     ),
-    ("/zen/v1/messages", "x-api-key", "", "/content/0/text"),
-    ("/zen/go/v1/messages", "x-api-key", "", "/content/0/text"),
+    ("/zen/v1/messages", "x-api-key", "", MESSAGES),
+    ("/zen/go/v1/messages", "x-api-key", "", MESSAGES),
+    (GENERATE, "x-goog-api-key", "", GENERATE_CONTENT),
     (
-        GENERATE,
+        "/inference/openai/v1/chat/completions",
+        "authorization",
+        "Bearer ",
+        CHAT_COMPLETIONS,
+    ),
+    (
+        "/inference/go/openai/v1/chat/completions",
+        "authorization",
+        "Key ",
+        CHAT_COMPLETIONS,
+    ),
+    (
+        "/inference/openai/v1/responses",
+        "authorization",
+        "Bearer ",
+        RESPONSES,
+    ),
+    (
+        "/inference/go/openai/v1/responses",
+        "x-api-key",
+        "",
+        RESPONSES,
+    ),
+    (
+        "/inference/anthropic/v1/messages",
+        "authorization",
+        "Bearer ",
+        MESSAGES,
+    ),
+    (
+        "/inference/go/anthropic/v1/messages",
+        "x-api-key",
+        "",
+        MESSAGES,
+    ),
+    (
+        "/inference/google/v1beta/models/kimi-k3:generateContent",
         "x-goog-api-key",
         "",
-        "/candidates/0/content/parts/0/text",
+        GENERATE_CONTENT,
+    ),
+    (
+        "/inference/go/google/v1beta/models/kimi-k3:generateContent",
+        "authorization",
+        "Bearer ",
+        GENERATE_CONTENT,
     ),
 ];
+
+/// The path that asks for a stream, where it is the path that does.
+fn streaming(path: &str) -> String {
+    path.replace(":generateContent", ":streamGenerateContent")
+}
 
 #[tokio::test]
 async fn every_endpoint_answers_in_its_wire_format() {
     let gateway = start();
-    for (path, key, prefix, text) in ENDPOINTS {
+    for (path, key, scheme, format) in ENDPOINTS {
         let request = post(&gateway, path)
-            .header(key, format!("{prefix}{}", Gateway::KEY))
+            .header(key, format!("{scheme}{}", Gateway::KEY))
             .header("x-opencode-session", "s");
         let response = request.body(PROMPT).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert_eq!(response.headers()["content-type"], "application/json");
         let body: Value = response.json().await.unwrap();
-        let text = body
-            .pointer(text)
-            .unwrap_or_else(|| panic!("{path}: {body}"));
+        let text = body.pointer(format.text);
+        let text = text.unwrap_or_else(|| panic!("{path}: {body}"));
         assert!(text.as_str().unwrap().contains("kimi-k3"), "{path}: {body}");
+        let cost: f64 = body["cost"].as_str().unwrap().parse().unwrap();
+        assert!(cost > 0.0, "{path}: {body}");
+        let seen = gateway.requests().pop().unwrap();
+        assert_eq!(seen.cost, Some(cost));
+        assert!(seen.output_tokens > 0);
     }
 }
 
@@ -105,24 +156,9 @@ async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
     let gateway = start();
     gateway.set_providers("kimi-k3", [Provider::new("one")]);
     let text = "The loopback gateway answers for kimi-k3 by one.";
-    for (path, key, prefix, delta) in [
-        (
-            "/zen/v1/chat/completions",
-            "authorization",
-            "Bearer ",
-            "/choices/0/delta/content",
-        ),
-        ("/zen/go/v1/responses", "authorization", "Bearer ", "/delta"),
-        ("/zen/go/v1/messages", "x-api-key", "", "/delta/text"),
-        (
-            "/zen/v1/models/kimi-k3:streamGenerateContent?alt=sse",
-            "x-goog-api-key",
-            "",
-            "/candidates/0/content/parts/0/text",
-        ),
-    ] {
-        let request = post(&gateway, path)
-            .header(key, format!("{prefix}{}", Gateway::KEY))
+    for (path, key, scheme, format) in ENDPOINTS {
+        let request = post(&gateway, &streaming(path))
+            .header(key, format!("{scheme}{}", Gateway::KEY))
             .header("x-opencode-session", "s")
             .json(&json!({"model": "kimi-k3", "stream": true, "messages": [user("Hello")]}));
         let mut response = request.send().await.unwrap();
@@ -137,24 +173,69 @@ async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
             body.extend_from_slice(&chunk);
         }
         assert!(chunks > 1, "{path}");
-        let events = events(std::str::from_utf8(&body).unwrap());
+        let body = std::str::from_utf8(&body).unwrap();
+        let events = events(body);
         let pieces: Vec<&str> = events
             .iter()
-            .filter_map(|event| event.pointer(delta)?.as_str())
+            .filter_map(|event| event.pointer(format.delta)?.as_str())
             .collect();
         assert_eq!(pieces.concat(), text, "{path}: {events:#?}");
+        // Usage without being asked for it, and the cost in the last frame of all.
+        assert!(body.to_lowercase().contains("usage"), "{path}: {body}");
+        let cost = events.last().unwrap()["cost"].as_str().unwrap();
+        assert!(cost.parse::<f64>().unwrap() > 0.0, "{path}: {body}");
     }
 }
 
 #[tokio::test]
-async fn the_models_are_listed_without_a_key_and_without_a_session() {
+async fn the_cost_comes_after_the_end_mark_of_chat_completions() {
+    let gateway = start();
+    for (path, before) in [
+        ("/zen/v1/chat/completions", false),
+        ("/inference/openai/v1/chat/completions", true),
+    ] {
+        let request = post(&gateway, path).bearer_auth(Gateway::KEY);
+        let request = request.json(&json!({"model": "m", "stream": true}));
+        let body = request.send().await.unwrap().text().await.unwrap();
+        let (stream, after) = body.split_once("data: [DONE]\n\n").unwrap();
+        assert_eq!(after, "data: {\"choices\":[],\"cost\":\"0\"}\n\n");
+        assert_eq!(stream.contains("inference-cost"), before, "{stream}");
+        assert_eq!(stream.contains("normalizedUsage"), before, "{stream}");
+    }
+}
+
+#[tokio::test]
+async fn answers_are_from_now() {
+    let gateway = start();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
+    let body: Value = chat_in(&gateway, "s", &json!({"model": "m"}))
+        .await
+        .json()
+        .await
+        .unwrap();
+    let created = body["created"].as_u64().unwrap();
+    assert!((now..now + 3600).contains(&created), "{created}");
+}
+
+#[tokio::test]
+async fn the_models_of_zen_are_listed_without_a_key_and_those_of_inference_with_one() {
     let gateway = Gateway::builder()
         .providers("my-model", [Provider::new("one")])
         .start()
         .unwrap();
-    for path in ["/zen/v1/models", "/zen/go/v1/models"] {
-        let response = plain_client().get(gateway.url(path)).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
+    for (path, key) in [
+        ("/zen/v1/models", false),
+        ("/zen/go/v1/models", false),
+        ("/inference/v1/models", true),
+        ("/inference/openai/v1/models", true),
+        ("/inference/go/openai/v1/models", true),
+    ] {
+        let request = client().get(gateway.url(path));
+        let response = request.try_clone().unwrap().send().await.unwrap();
+        let expected = if key { 401 } else { 200 };
+        assert_eq!(response.status(), expected, "{path}");
+        let response = request.bearer_auth(Gateway::KEY).send().await.unwrap();
         let body: Value = response.json().await.unwrap();
         let ids: Vec<_> = body["data"]
             .as_array()
@@ -167,14 +248,51 @@ async fn the_models_are_listed_without_a_key_and_without_a_session() {
             "{ids:?}"
         );
     }
+    let calls = gateway.requests();
+    assert!(
+        calls
+            .iter()
+            .all(|seen| seen.kind() == "models" && seen.marks.is_empty())
+    );
+}
+
+#[tokio::test]
+async fn limits_and_the_classifier_are_for_those_who_have_a_key() {
+    let gateway = start();
+    for (method, path) in [
+        (Method::GET, "/zen/go/v1/usage"),
+        (Method::POST, "/zen/v1/systemone"),
+        (Method::POST, "/zen/go/v1/systemone"),
+        (Method::POST, "/inference/systemone/v1/classify"),
+    ] {
+        let request = client().request(method, gateway.url(path));
+        let response = request.try_clone().unwrap().send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
+        let response = request.bearer_auth(Gateway::KEY).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert!(response.json::<Value>().await.unwrap().is_object());
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_not_send_a_session() {
+    let gateway = start();
+    for (path, ..) in ENDPOINTS {
+        let request = client().request(Method::OPTIONS, gateway.url(path));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(
+            response.headers()["access-control-allow-headers"],
+            "Content-Type, Authorization, x-api-key, x-goog-api-key, anthropic-version",
+        );
+    }
 }
 
 #[tokio::test]
 async fn go_refuses_a_request_without_a_session_in_the_operators_own_words() {
     let gateway = start();
-    let endpoints = ENDPOINTS
-        .iter()
-        .filter(|(path, ..)| path.starts_with("/zen/go/"));
+    let endpoints = ENDPOINTS.iter().filter(|(path, ..)| path.contains("/go/"));
+    assert_eq!(endpoints.clone().count(), 7);
     for (path, key, prefix, _) in endpoints {
         for session in [None, Some("")] {
             let mut request = post(&gateway, path)
@@ -194,6 +312,18 @@ async fn go_refuses_a_request_without_a_session_in_the_operators_own_words() {
             assert_eq!(response.text().await.unwrap(), expected);
         }
     }
+}
+
+#[tokio::test]
+async fn zen_refuses_a_request_without_a_session_for_a_free_model_alone() {
+    let gateway = start();
+    for (model, status) in [("big-pickle-free", 400), ("big-pickle", 200)] {
+        let request = post(&gateway, "/zen/v1/chat/completions").bearer_auth(Gateway::KEY);
+        let response = request.json(&json!({"model": model})).send().await.unwrap();
+        assert_eq!(response.status(), status, "{model}");
+    }
+    let seen = &gateway.requests()[0];
+    assert_eq!(seen.error.as_deref(), Some("MissingSessionID"));
 }
 
 #[tokio::test]
@@ -217,44 +347,147 @@ async fn zen_takes_a_request_without_a_session_and_routes_it_by_the_keys_workspa
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_refused_before_a_missing_session() {
+async fn an_unknown_key_is_refused_before_a_missing_session_and_the_header_is_named() {
     let gateway = start();
-    for (path, key, prefix, _) in ENDPOINTS {
+    for (path, key, scheme, _) in ENDPOINTS {
         for value in [None, Some("wrong")] {
             let mut request = post(&gateway, path).body(PROMPT);
             if let Some(value) = value {
-                request = request.header(key, format!("{prefix}{value}"));
+                request = request.header(key, format!("{scheme}{value}"));
             }
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
             let body: Value = response.json().await.unwrap();
             assert_eq!(body["error"]["type"], "AuthError");
+            let message = body["error"]["message"].as_str().unwrap();
+            let problem = if value.is_some() {
+                "Invalid"
+            } else {
+                "Missing"
+            };
+            assert!(
+                message.contains(key) && message.contains(problem),
+                "{message}"
+            );
+        }
+    }
+    // On /zen, a key counts in one header alone.
+    let request = post(&gateway, "/zen/go/v1/messages").bearer_auth(Gateway::KEY);
+    let response = request.body(PROMPT).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_an_internal_error_before_the_key_is_looked_at() {
+    let gateway = start();
+    for (path, ..) in ENDPOINTS {
+        for body in ["", "Hello", "{\"model\": "] {
+            let response = post(&gateway, path).body(body).send().await.unwrap();
+            assert_eq!(
+                response.status(),
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "{path}"
+            );
+            assert_eq!(response.text().await.unwrap(), "Internal server error");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_no_endpoint_or_no_prompt_is_refused() {
-    let gateway = start();
-    for path in [
-        "/",
-        "/zen/go/v1",
-        "/zen/v1/completions",
-        "/zen/go/v1/models/m:generateContent",
+async fn a_model_that_is_none_of_the_gateways_is_refused() {
+    let gateway = Gateway::builder().models(["m"]).start().unwrap();
+    for (body, status) in [
+        (json!({"model": "m"}), 200),
+        (json!({"model": "M"}), 401),
+        (json!({}), 401),
+        (json!(["no", "object"]), 401),
     ] {
-        let response = post(&gateway, path).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let response = chat_in(&gateway, "s", &body).await;
+        assert_eq!(response.status(), status, "{body}");
+        if status != 200 {
+            let answer: Value = response.json().await.unwrap();
+            assert_eq!(answer["error"]["type"], "ModelError", "{body}");
+        }
     }
-    let response = post(&gateway, "/zen/v1/models/kimi-k3:countTokens")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), StatusCode::NOT_FOUND);
-    let response = chat_in(&gateway, "s", &json!(["no", "model"])).await;
-    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let response = client().get(gateway.url("/zen/v1/models")).send().await;
+    let models: Value = response.unwrap().json().await.unwrap();
+    assert_eq!(models["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_model_without_a_provider_is_unavailable() {
+    let gateway = start();
     gateway.set_providers("nowhere", [Provider::new("off").weight(0)]);
     let response = chat_in(&gateway, "s", &json!({"model": "nowhere"})).await;
-    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["error"]["type"], "api_error");
+    assert_eq!(body.get("type"), None);
+}
+
+#[tokio::test]
+async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
+    let gateway = start();
+    for (path, nearest) in [
+        (
+            "/zen/go/v1/v1/messages",
+            "POST /zen/go/v1/messages: the base URL of an Anthropic SDK ends before /v1.",
+        ),
+        ("/zen/go/messages", "POST /zen/go/v1/messages"),
+        (
+            "/v1/chat/completions",
+            "POST /zen/v1/chat/completions: the base URL of an OpenAI SDK ends in /v1.",
+        ),
+        ("/zen/go/v1/completions", "POST /zen/go/v1/chat/completions"),
+        (
+            "/zen/go/chat/completions",
+            "POST /zen/go/v1/chat/completions",
+        ),
+        (
+            "/inference/go/openai/v1/messages",
+            "POST /inference/go/anthropic/v1/messages",
+        ),
+        (
+            "/inference/go/v1/chat/completions",
+            "POST /inference/go/openai/v1/chat/completions",
+        ),
+        (
+            "/zen/go/v1/models/m:generateContent",
+            "POST /zen/v1/models/m:generateContent: the base URL of a Google SDK",
+        ),
+        (
+            "/inference/go/google/v1/models/m:streamGenerateContent",
+            "POST /inference/go/google/v1beta/models/m:streamGenerateContent",
+        ),
+        ("/zen/v1/models/m:countTokens", "/zen/v1/models"),
+        ("/", "/zen/"),
+    ] {
+        let response = post(&gateway, path).body(PROMPT).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let body: Value = response.json().await.unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("There is no POST {path}. ")),
+            "{message}"
+        );
+        assert!(message.contains(nearest), "{message}");
+    }
+    let response = client().get(gateway.url(CHAT)).send().await.unwrap();
+    let body: Value = response.json().await.unwrap();
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("The nearest path is POST {CHAT}")),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn the_paths_that_were_served_once_are_gone() {
+    let gateway = start();
+    for path in ["/inference/v1/chat/completions", "/inference/v1/messages"] {
+        let response = post(&gateway, path).body(PROMPT).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::GONE, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -324,121 +557,21 @@ async fn a_provider_that_answered_a_session_wins_over_the_hash() {
 }
 
 #[tokio::test]
-async fn the_cached_part_of_a_prompt_is_what_the_provider_has_seen_of_that_conversation() {
-    let gateway = start();
-    let mut messages = vec![json!({"role": "system", "content": "Be brief. ".repeat(50)})];
-    for turn in 0..3 {
-        messages.push(user(&format!("Question {turn}")));
-        let prompt = json!({"model": "kimi-k3", "messages": messages});
-        let body: Value = chat_in(&gateway, "one", &prompt)
-            .await
-            .json()
-            .await
-            .unwrap();
-        let answer = body["choices"][0]["message"].clone();
-        messages.push(answer);
-
-        let seen = gateway.requests().pop().unwrap();
-        assert_eq!(body["usage"]["prompt_tokens"], seen.prompt_tokens);
-        assert_eq!(
-            body["usage"]["prompt_tokens_details"]["cached_tokens"],
-            seen.cached_tokens
-        );
-        assert_eq!(seen.cached_tokens > 0, turn > 0);
-        assert!(seen.cached_tokens < seen.prompt_tokens);
-    }
-    chat_in(
-        &gateway,
-        "two",
-        &json!({"model": "kimi-k3", "messages": messages}),
-    )
-    .await;
-    assert_eq!(gateway.requests().pop().unwrap().cached_tokens, 0);
-}
-
-#[tokio::test]
-async fn every_wire_format_says_how_much_of_the_prompt_was_cached() {
-    let gateway = start();
-    for (path, key, prefix, cached) in [
-        (
-            CHAT,
-            "authorization",
-            "Bearer ",
-            "/usage/prompt_tokens_details/cached_tokens",
-        ),
-        (
-            "/zen/v1/responses",
-            "authorization",
-            "Bearer ",
-            "/usage/input_tokens_details/cached_tokens",
-        ),
-        (
-            "/zen/v1/messages",
-            "x-api-key",
-            "",
-            "/usage/cache_read_input_tokens",
-        ),
-        (
-            GENERATE,
-            "x-goog-api-key",
-            "",
-            "/usageMetadata/cachedContentTokenCount",
-        ),
-    ] {
-        let mut counts = vec![];
-        for _ in 0..2 {
-            let request = post(&gateway, path)
-                .header(key, format!("{prefix}{}", Gateway::KEY))
-                .header("x-opencode-session", path)
-                .json(&json!({
-                    "model": "kimi-k3",
-                    "messages": [user("Hello")],
-                    "input": "Hello",
-                    "contents": [{"parts": [{"text": "Hello"}]}],
-                }));
-            let body: Value = request.send().await.unwrap().json().await.unwrap();
-            counts.push(body.pointer(cached).unwrap().as_u64().unwrap());
-        }
-        assert!(counts[0] == 0 && counts[1] > 0, "{path}: {counts:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
     let gateway = start();
     let call = Reply::ToolCall {
         name: "clock".to_owned(),
         arguments: json!({"zone": "UTC"}),
     };
-    for (path, key, prefix, name) in [
-        (
-            CHAT,
-            "authorization",
-            "Bearer ",
-            "/choices/0/message/tool_calls/0/function/name",
-        ),
-        (
-            "/zen/v1/responses",
-            "authorization",
-            "Bearer ",
-            "/output/0/name",
-        ),
-        ("/zen/v1/messages", "x-api-key", "", "/content/0/name"),
-        (
-            GENERATE,
-            "x-goog-api-key",
-            "",
-            "/candidates/0/content/parts/0/functionCall/name",
-        ),
-    ] {
+    for (path, key, scheme, format) in ENDPOINTS {
         for stream in [false, true] {
             let path = match stream {
-                true => path.replace("generateContent", "streamGenerateContent"),
+                true => streaming(path),
                 false => path.to_owned(),
             };
             gateway.reply_next(call.clone());
             let request = post(&gateway, &path)
-                .header(key, format!("{prefix}{}", Gateway::KEY))
+                .header(key, format!("{scheme}{}", Gateway::KEY))
                 .header("x-opencode-session", "s")
                 .json(&json!({"model": "kimi-k3", "stream": stream}));
             let body = request.send().await.unwrap().text().await.unwrap();
@@ -446,7 +579,7 @@ async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
                 assert!(body.contains("clock") && events(&body).len() > 1, "{body}");
             } else {
                 let body: Value = serde_json::from_str(&body).unwrap();
-                assert_eq!(body.pointer(name).unwrap(), "clock", "{path}");
+                assert_eq!(body.pointer(format.tool).unwrap(), "clock", "{path}");
             }
         }
     }
@@ -494,7 +627,8 @@ async fn a_connection_can_be_closed_before_the_answer() {
     assert_eq!(gateway.requests()[0].status, None);
     assert_eq!(
         gateway.requests()[0].to_string(),
-        "POST /zen/go/v1/chat/completions in session s, not answered"
+        "#1 call: 'Hello', kimi-k3, 1 message, no tools: \
+         POST /zen/go/v1/chat/completions in session s, not answered"
     );
 }
 
@@ -534,22 +668,15 @@ async fn an_answer_can_be_late() {
 async fn a_gateway_stops_when_it_is_dropped() {
     let gateway = start();
     let url = gateway.url("/zen/v1/models");
-    plain_client().get(&url).send().await.unwrap();
+    client().get(&url).send().await.unwrap();
     let address = gateway.address();
     drop(gateway);
-    assert!(
-        plain_client()
-            .get(&url)
-            .send()
-            .await
-            .unwrap_err()
-            .is_connect()
-    );
+    assert!(client().get(&url).send().await.unwrap_err().is_connect());
     // Its port can be taken again.
     let again = Gateway::builder().address(address).start().unwrap();
     assert_eq!(again.address(), address);
     assert_eq!(
-        plain_client().get(&url).send().await.unwrap().status(),
+        client().get(&url).send().await.unwrap().status(),
         StatusCode::OK
     );
 }
@@ -573,12 +700,6 @@ async fn a_seen_request_does_not_print_its_key() {
     assert!(!printed.contains(Gateway::KEY), "{printed}");
 }
 
-/// What an assertion of the gateway fails with.
-fn failure(assertion: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
-    *panic.downcast::<String>().unwrap()
-}
-
 #[tokio::test]
 async fn an_assertion_that_fails_names_the_calls_that_missed() {
     let gateway = start();
@@ -588,36 +709,276 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
         failure(|| gateway.assert_every_request_in(&session)),
         format!("the gateway saw no request, expected some in session {id}")
     );
+    assert_eq!(
+        failure(|| gateway.assert_no_session_missing()),
+        "the gateway saw no call of a model, expected some in a session"
+    );
 
-    chat_in(&gateway, id.as_str(), &json!({"model": "m"})).await;
+    chat_in(&gateway, id.as_ref(), &json!({"model": "m"})).await;
     gateway.assert_every_request_in(&session);
     gateway.assert_no_session_missing();
     assert_eq!(
         failure(|| gateway.assert_every_client_is("my-agent")),
         format!(
-            "1 of 1 requests were not from client my-agent:\
-             \n  #1 POST /zen/go/v1/chat/completions in session {id}, answered 200 OK"
+            "1 of 1 request was not from client my-agent:\
+             \n  #1 call: no prompt, m, no messages, no tools: \
+             POST /zen/go/v1/chat/completions in session {id}, answered 200 OK"
         )
     );
 
     chat_in(&gateway, "another", &json!({"model": "m"})).await;
     gateway.assert_no_session_missing();
-    post(&gateway, "/zen/go/v1/messages")
+    let title = json!({
+        "model": "kimi-k3",
+        "system": "You name conversations.",
+        "messages": [user("Generate a title for the conversation that begins with: Hello")],
+    });
+    let title = post(&gateway, "/zen/go/v1/messages").json(&title);
+    title
         .header("x-api-key", Gateway::KEY)
         .send()
         .await
         .unwrap();
+    let missed = "#3 title: 'Generate a title for the conversation…', kimi-k3, 1 message, no tools: \
+        POST /zen/go/v1/messages without a session, answered 400 Bad Request (MissingSessionID)";
     assert_eq!(
         failure(|| gateway.assert_every_request_in(&session)),
         format!(
             "2 of 3 requests were not in session {id}:\
-             \n  #2 POST /zen/go/v1/chat/completions in session another, answered 200 OK\
-             \n  #3 POST /zen/go/v1/messages without a session, answered 400 Bad Request"
+             \n  #2 call: no prompt, m, no messages, no tools: \
+             POST /zen/go/v1/chat/completions in session another, answered 200 OK\
+             \n  {missed}"
         )
     );
     assert_eq!(
         failure(|| gateway.assert_no_session_missing()),
-        "1 of 3 requests were not in a session:\
-         \n  #3 POST /zen/go/v1/messages without a session, answered 400 Bad Request"
+        format!("1 of 3 requests were not in a session:\n  {missed}")
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_asks_no_model_needs_no_session() {
+    let gateway = start();
+    let models = client().get(gateway.url("/zen/go/v1/models"));
+    models.send().await.unwrap();
+    chat_in(&gateway, "s", &json!({"model": "m"})).await;
+    gateway.assert_no_session_missing();
+    assert_eq!(
+        gateway.requests()[0].to_string(),
+        "#1 GET /zen/go/v1/models without a session, answered 200 OK"
+    );
+}
+
+#[tokio::test]
+async fn a_long_list_of_calls_is_cut() {
+    let gateway = start();
+    for _ in 0..60 {
+        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY);
+        request.body(PROMPT).send().await.unwrap();
+    }
+    let message = failure(|| gateway.assert_no_session_missing());
+    assert!(message.starts_with("60 of 60 requests"), "{message}");
+    assert!(message.ends_with("\n  and 10 more"), "{message}");
+}
+
+#[tokio::test]
+async fn doubled_and_malformed_ids_are_no_sessions() {
+    let gateway = start();
+    for (values, mark) in [
+        (&["a", "b"][..], Mark::Doubled),
+        (&["a", "a"], Mark::Doubled),
+        (&["with a space"], Mark::Malformed),
+        (&["é"], Mark::Malformed),
+        (&["x".repeat(129).as_str()], Mark::Malformed),
+        (&[""], Mark::Missing),
+    ] {
+        let mut request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).body(PROMPT);
+        for value in values {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            request = request.header("x-opencode-session", value);
+        }
+        request.send().await.unwrap();
+        let seen = gateway.requests().pop().unwrap();
+        assert_eq!(seen.marks, [mark], "{values:?}");
+    }
+    let message = failure(|| gateway.assert_no_session_missing());
+    assert!(
+        message.starts_with("6 of 6 requests were not in a session:"),
+        "{message}"
+    );
+    assert!(
+        message.contains("the session's header is there more than once"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_call_is_seen_with_what_it_asks() {
+    let gateway = start();
+    let tool = |name| json!({"type": "function", "function": {"name": name}});
+    let body = json!({
+        "model": "kimi-k3",
+        "stream": true,
+        "tools": [tool("clock"), tool("search")],
+        "messages": [
+            {"role": "system", "content": "You are\n  brief."},
+            user("What time is it?"),
+            {"role": "assistant", "content": "Noon."},
+            {"role": "user", "content": [{"type": "text", "text": "word ".repeat(100)}]},
+        ],
+    });
+    chat_in(&gateway, "s", &body).await;
+    let seen = gateway.requests().remove(0);
+    assert_eq!(seen.model.as_deref(), Some("kimi-k3"));
+    assert!(seen.stream);
+    assert_eq!(seen.tools, ["clock", "search"]);
+    assert_eq!(seen.messages, 4);
+    assert_eq!(seen.system.as_deref(), Some("You are brief."));
+    let prompt = seen.prompt.as_deref().unwrap();
+    assert!(
+        prompt.starts_with("word word") && prompt.ends_with('…'),
+        "{prompt}"
+    );
+    assert!(prompt.chars().count() <= 121);
+    let kept: Value = serde_json::from_slice(seen.body.as_ref().unwrap()).unwrap();
+    assert_eq!(kept, body);
+    assert_eq!(
+        seen.name(),
+        "call: 'word word word word word word word word…', kimi-k3, 4 messages, 2 tools"
+    );
+
+    let gemini = json!({
+        "system_instruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [{"functionDeclarations": [{"name": "clock"}, {"name": "search"}]}],
+        "contents": [{"role": "user", "parts": [{"text": "Hello"}]}],
+    });
+    let request = post(&gateway, &streaming(GENERATE)).json(&gemini);
+    request
+        .header("x-goog-api-key", Gateway::KEY)
+        .send()
+        .await
+        .unwrap();
+    let seen = gateway.requests().remove(1);
+    assert!(seen.stream);
+    assert_eq!(seen.tools, ["clock", "search"]);
+    assert_eq!(seen.system.as_deref(), Some("Be brief."));
+    assert_eq!(seen.prompt.as_deref(), Some("Hello"));
+}
+
+#[tokio::test]
+async fn a_call_as_json_holds_no_key() {
+    let gateway = start();
+    let title = json!({"model": "m", "messages": [user("A title, please.")]});
+    for key in [
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "cookie",
+        "api-key",
+    ] {
+        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
+        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
+        request
+            .header("x-opencode-client", "my-agent")
+            .send()
+            .await
+            .unwrap();
+        let json = gateway.requests().pop().unwrap().to_json();
+        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
+        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
+        assert_eq!(json["headers"][key], "(hidden)");
+        assert_eq!(json["kind"], "title");
+        assert_eq!(json["marks"][0]["name"], "missing");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
+    let gateway = start();
+    let tool = Reply::ToolCall {
+        name: "clock".to_owned(),
+        arguments: json!({}),
+    };
+    gateway.reply_next(tool);
+    gateway.reply_to(
+        |call| call.kind() == "title",
+        Reply::Text("A title".to_owned()),
+    );
+    let ask = async |text: &str| -> Value {
+        let prompt = json!({"model": "m", "messages": [user(text)]});
+        chat_in(&gateway, "s", &prompt).await.json().await.unwrap()
+    };
+    for _ in 0..2 {
+        let title = ask("Generate a title: What time is it?").await;
+        assert_eq!(title["choices"][0]["message"]["content"], "A title");
+    }
+    let main = ask("What time is it?").await;
+    assert_eq!(main["choices"][0]["finish_reason"], "tool_calls");
+    let main = ask("And now?").await;
+    assert_eq!(main["choices"][0]["finish_reason"], "stop");
+}
+
+#[tokio::test]
+async fn faults_have_the_shapes_of_the_real_ones() {
+    let gateway = start();
+    let wait = Duration::from_secs(7);
+    for (fault, status, kind, retry_after) in [
+        (
+            Fault::RateLimit { retry_after: wait },
+            429,
+            "RateLimitError",
+            Some("7"),
+        ),
+        (Fault::GoUsageLimit, 429, "GoUsageLimitError", Some("3600")),
+        (
+            Fault::FreeUsageLimit,
+            429,
+            "FreeUsageLimitError",
+            Some("3600"),
+        ),
+        (Fault::Unavailable, 503, "api_error", None),
+    ] {
+        gateway.fail_next(1, fault.clone());
+        let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
+        assert_eq!(response.status(), status, "{fault:?}");
+        let header = response.headers().get("retry-after");
+        assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after);
+        let body: Value = response.json().await.unwrap();
+        assert_eq!(body["error"]["type"], kind, "{fault:?}");
+        assert_eq!(body.get("type").is_some(), status == 429, "{body}");
+        let metadata = body.get("metadata").is_some();
+        assert_eq!(metadata, fault == Fault::GoUsageLimit, "{body}");
+        assert_eq!(
+            gateway.requests().pop().unwrap().error.as_deref(),
+            Some(kind)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_off_the_gateway_is_seen_where_it_leads() {
+    let gateway = start();
+    assert!(failure(|| gateway.assert_no_request_left()).contains("redirected no request"));
+
+    let location = gateway.elsewhere(CHAT).unwrap();
+    gateway.fail_next(2, Fault::Redirect { location });
+    let stays = reqwest::Client::builder().no_proxy();
+    let stays = stays
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap();
+    let request = stays.post(gateway.url(CHAT)).bearer_auth(Gateway::KEY);
+    let request = request.header("x-opencode-session", "s").body(PROMPT);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    gateway.assert_no_request_left();
+
+    let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(gateway.left()[0].session.as_deref(), Some("s"));
+    let message = failure(|| gateway.assert_no_request_left());
+    assert!(
+        message.starts_with("1 request followed a redirect off the gateway:\n  #1 call"),
+        "{message}"
     );
 }

@@ -1,23 +1,137 @@
-//! Session ids: what they are, what they are made of, and what is refused.
+//! Ids: what they are, what they are made of, and what is refused.
 
 use std::collections::HashSet;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::str::FromStr;
 
-use http::{HeaderMap, HeaderValue};
-use reqwest_opencode_session::{InvalidSessionId, Session, SessionId, header};
+use http::HeaderValue;
+use reqwest_opencode_session::{InvalidValue, SessionId, TurnId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-#[test]
-fn a_new_id_is_a_hyphenated_uuid_of_version_7() {
-    let id = SessionId::new();
-    let uuid: Uuid = id.as_str().parse().unwrap();
-    assert_eq!(uuid.get_version_num(), 7);
-    assert_eq!(id.as_str(), uuid.hyphenated().to_string());
+/// What both kinds of id can do.
+pub trait Id:
+    FromStr<Err = InvalidValue>
+    + for<'a> TryFrom<&'a str, Error = InvalidValue>
+    + TryFrom<String, Error = InvalidValue>
+    + for<'a> TryFrom<&'a HeaderValue, Error = InvalidValue>
+    + TryFrom<HeaderValue, Error = InvalidValue>
+    + From<Uuid>
+    + Into<HeaderValue>
+    + AsRef<str>
+    + PartialEq<str>
+    + for<'a> PartialEq<&'a str>
+    + Display
+    + Debug
+    + Clone
+    + Ord
+    + Hash
+    + Send
+    + Sync
+    + Serialize
+    + DeserializeOwned
+    + 'static
+{
+    const NAME: &str;
+
+    fn make() -> Self;
 }
 
-#[test]
-fn new_ids_sort_in_the_order_in_which_they_were_made() {
-    let ids: Vec<_> = (0..1000).map(|_| SessionId::new()).collect();
-    assert!(ids.is_sorted());
+impl Id for SessionId {
+    const NAME: &str = "SessionId";
+
+    fn make() -> Self {
+        Self::new()
+    }
+}
+
+impl Id for TurnId {
+    const NAME: &str = "TurnId";
+
+    fn make() -> Self {
+        Self::new()
+    }
+}
+
+/// A test of both kinds of id.
+macro_rules! for_both {
+    ($(fn $test:ident<$id:ident>() $body:block)*) => {$(
+        #[test]
+        fn $test() {
+            fn test<$id: Id>() $body
+
+            test::<SessionId>();
+            test::<TurnId>();
+        }
+    )*};
+}
+
+for_both! {
+    fn a_new_id_is_a_hyphenated_uuid_of_version_7<I>() {
+        let id = I::make();
+        let uuid: Uuid = id.as_ref().parse().unwrap();
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(id.as_ref(), uuid.hyphenated().to_string());
+    }
+
+    fn new_ids_are_all_different_and_sort_in_the_order_in_which_they_were_made<I>() {
+        let ids: Vec<_> = (0..1000).map(|_| I::make()).collect();
+        assert!(ids.is_sorted());
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    fn every_visible_ascii_character_may_stand_in_an_id<I>() {
+        let all: String = ('!'..='~').collect();
+        assert_eq!(all.parse::<I>().unwrap().as_ref(), all);
+    }
+
+    fn an_id_of_128_characters_is_accepted_and_one_of_129_is_not<I>() {
+        let longest = "x".repeat(128);
+        assert_eq!(longest.parse::<I>().unwrap().as_ref(), longest);
+        let error = "x".repeat(129).parse::<I>().unwrap_err();
+        assert!(matches!(error, InvalidValue::TooLong { length: 129, .. }), "{error:?}");
+    }
+
+    fn a_header_value_is_held_to_the_same_rule<I>() {
+        let value = HeaderValue::from_static("abc");
+        let id = I::try_from(&value).unwrap();
+        assert_eq!(id, I::try_from(value.clone()).unwrap());
+        assert_eq!(id.as_ref(), "abc");
+        assert_eq!(id.into(), value);
+        for bytes in [&b""[..], b"a b", b"caf\xe9", "caf\u{e9}".as_bytes(), &[b'x'; 129]] {
+            let value = HeaderValue::from_bytes(bytes).unwrap();
+            assert!(I::try_from(&value).is_err(), "{bytes:?}");
+            assert!(I::try_from(value).is_err(), "{bytes:?}");
+        }
+    }
+
+    fn an_id_can_be_made_of_a_uuid_and_is_printed_as_it_is_sent<I>() {
+        let uuid = Uuid::from_u128(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        let text = "01234567-89ab-cdef-0123-456789abcdef";
+        let id = I::from(uuid);
+        assert_eq!(id.to_string(), text);
+        assert_eq!(format!("{id:?}"), format!("{}({text:?})", I::NAME));
+        assert_eq!(format!("{id:>38}|"), format!("  {text}|"));
+    }
+
+    fn an_id_is_compared_with_strings<I>() {
+        let id: I = "abc".parse().unwrap();
+        assert!(id == *"abc" && id == "abc" && id != "abd");
+    }
+
+    fn a_stored_id_is_read_back_and_one_that_breaks_the_rules_is_an_error<I>() {
+        let id = I::make();
+        let stored = serde_json::to_string(&id).unwrap();
+        assert_eq!(stored, format!("\"{id}\""));
+        assert_eq!(serde_json::from_str::<I>(&stored).unwrap(), id);
+        assert_eq!(serde_json::from_value::<I>(id.to_string().into()).unwrap(), id);
+
+        let error = serde_json::from_str::<I>("\"two words\"").unwrap_err().to_string();
+        assert!(error.starts_with("character 4 of the value is ' '"), "{error}");
+        assert!(serde_json::from_str::<I>("17").is_err());
+    }
 }
 
 #[test]
@@ -46,165 +160,20 @@ fn a_derived_id_depends_on_where_the_scope_ends_and_the_name_begins() {
 }
 
 #[test]
-fn every_visible_ascii_character_may_stand_in_an_id() {
-    let all: String = ('!'..='~').collect();
-    assert_eq!(all.parse::<SessionId>().unwrap().as_str(), all);
-}
-
-#[test]
-fn an_id_of_128_characters_is_accepted_and_one_of_129_is_not() {
-    let longest = "x".repeat(128);
-    assert_eq!(longest.parse::<SessionId>().unwrap().as_str(), longest);
-    let error = "x".repeat(129).parse::<SessionId>().unwrap_err();
-    assert_eq!(error, InvalidSessionId::TooLong { length: 129 });
-}
-
-#[test]
-fn what_is_no_id_is_refused_with_the_rule_and_the_place() {
-    let illegal = |position, character| InvalidSessionId::IllegalCharacter {
-        position,
-        character,
-    };
-    for (text, expected) in [
-        ("", InvalidSessionId::Empty),
-        (" ", illegal(0, ' ')),
-        ("two words", illegal(3, ' ')),
-        ("line\n", illegal(4, '\n')),
-        ("tab\t", illegal(3, '\t')),
-        ("nul\0", illegal(3, '\0')),
-        ("del\x7f", illegal(3, '\x7f')),
-        ("caf\u{e9}", illegal(3, '\u{e9}')),
-        ("\u{1f980}crab", illegal(0, '\u{1f980}')),
-    ] {
-        assert_eq!(text.parse::<SessionId>(), Err(expected.clone()), "{text:?}");
-        assert_eq!(SessionId::try_from(text), Err(expected.clone()));
-        assert_eq!(SessionId::try_from(text.to_owned()), Err(expected));
-    }
-}
-
-#[test]
 fn the_errors_say_what_to_do() {
     let message = |text: &str| text.parse::<SessionId>().unwrap_err().to_string();
     assert_eq!(
         message("caf\u{e9}"),
-        "the session id has 'é' as character 4, and only visible ASCII may stand there; \
-         `SessionId::derive` makes a valid one of it"
+        "character 4 of the value is 'é', and only visible ASCII is allowed; \
+         for an id, `SessionId::derive` derives a valid one from any text"
     );
     assert_eq!(
         message(&"x".repeat(200)),
-        "the session id has 200 characters and may have 128; \
-         `SessionId::derive` makes a short one of it"
+        "the value has 200 characters, and at most 128 are allowed; \
+         for an id, `SessionId::derive` derives a short one from any text"
     );
     assert_eq!(
         message(""),
-        "the session id is empty; it must have 1 to 128 visible ASCII characters"
+        "the value is empty; it must have 1 to 128 visible ASCII characters"
     );
-}
-
-#[test]
-fn a_header_value_is_held_to_the_same_rule() {
-    let value = HeaderValue::from_static("abc");
-    let id = SessionId::try_from(value.clone()).unwrap();
-    assert_eq!(id.as_str(), "abc");
-    assert_eq!(HeaderValue::from(id), value);
-    for bytes in [
-        &b""[..],
-        b"a b",
-        b"caf\xe9",
-        "caf\u{e9}".as_bytes(),
-        &[b'x'; 129],
-    ] {
-        let value = HeaderValue::from_bytes(bytes).unwrap();
-        assert!(SessionId::try_from(value).is_err(), "{bytes:?}");
-    }
-}
-
-#[test]
-fn an_incoming_session_is_found_under_every_name_that_the_gateway_accepts() {
-    let names = [
-        "x-opencode-session",
-        "session_id",
-        "session-id",
-        "x-session-id",
-        "x-claude-code-session-id",
-    ];
-    let mut headers = HeaderMap::new();
-    assert_eq!(SessionId::from_headers(&headers), None);
-    for name in names.iter().rev() {
-        headers.insert(*name, HeaderValue::from_static(name));
-        assert_eq!(SessionId::from_headers(&headers).unwrap().as_str(), *name);
-    }
-}
-
-#[test]
-fn an_incoming_session_that_is_empty_malformed_or_doubled_is_passed_over() {
-    for values in [
-        &[""][..],
-        &["two words"],
-        &["caf\u{e9}"],
-        &["one", "two"],
-        &["one", "one"],
-    ] {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(
-                header::SESSION,
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        assert_eq!(SessionId::from_headers(&headers), None, "{values:?}");
-        headers.insert("x-session-id", HeaderValue::from_static("valid"));
-        assert_eq!(SessionId::from_headers(&headers).unwrap().as_str(), "valid");
-    }
-}
-
-#[test]
-fn a_stored_id_is_read_back_and_one_that_breaks_the_rules_is_an_error() {
-    let id = SessionId::new();
-    let stored = serde_json::to_string(&id).unwrap();
-    assert_eq!(stored, format!("\"{id}\""));
-    assert_eq!(serde_json::from_str::<SessionId>(&stored).unwrap(), id);
-
-    let error = serde_json::from_str::<SessionId>("\"two words\"")
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with("the session id has ' ' as character 4"),
-        "{error}"
-    );
-    assert!(serde_json::from_str::<SessionId>("17").is_err());
-}
-
-#[test]
-fn a_session_sends_its_turn_and_its_parent() {
-    let session = Session::new();
-    assert_eq!((session.parent(), session.request_id()), (None, None));
-
-    let turn = session.turn();
-    assert_eq!(turn.id(), session.id());
-    assert_ne!(turn.request_id(), session.turn().request_id());
-
-    let subagent = turn.subagent();
-    assert_ne!(subagent.id(), session.id());
-    assert_eq!(subagent.parent(), Some(session.id()));
-    assert_eq!(subagent.request_id(), None);
-    assert_eq!(subagent.turn().parent(), Some(session.id()));
-
-    let fork = subagent.fork();
-    assert_ne!(fork.id(), subagent.id());
-    assert_eq!((fork.parent(), fork.request_id()), (None, None));
-}
-
-#[test]
-fn headers_hold_what_a_session_sends_and_nothing_else() {
-    let session = Session::new();
-    assert_eq!(session.headers().len(), 1);
-    assert_eq!(session.headers()[header::SESSION], session.id().as_str());
-
-    let step = session.subagent().turn();
-    let headers = step.headers();
-    assert_eq!(headers.len(), 3);
-    assert_eq!(headers[header::SESSION], step.id().as_str());
-    assert_eq!(headers[header::REQUEST], step.request_id().unwrap());
-    assert_eq!(headers[header::PARENT_SESSION], session.id().as_str());
 }

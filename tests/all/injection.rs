@@ -5,14 +5,30 @@ use std::collections::HashSet;
 use std::fmt;
 
 use http::HeaderValue;
-use reqwest_opencode_session::InvalidSessionId::{self, Empty, IllegalCharacter, TooLong};
 use reqwest_opencode_session::{
-    BuildError, InvalidTarget, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder,
-    SessionId, Target,
+    BuildError, InvalidTarget, InvalidValue, OpencodeSessionMiddleware,
+    OpencodeSessionMiddlewareBuilder, SessionId, Target, TurnId,
 };
 
+use self::Rule::{Empty, IllegalCharacter, TooLong};
+use crate::ids::Id;
+
+/// A rule that a string breaks, printed as the `InvalidValue` that says so.
+#[derive(Debug, Clone)]
+enum Rule {
+    Empty,
+    TooLong { length: usize },
+    IllegalCharacter { position: usize, character: char },
+}
+
+impl PartialEq<Rule> for InvalidValue {
+    fn eq(&self, rule: &Rule) -> bool {
+        format!("{self:?}") == format!("{rule:?}")
+    }
+}
+
 /// Strings that no header of this crate may hold, and the rule that each breaks.
-fn bad_strings() -> Vec<(String, InvalidSessionId)> {
+fn bad_strings() -> Vec<(String, Rule)> {
     let illegal = [
         (" ", 0, ' '),
         ("   ", 0, ' '),
@@ -45,15 +61,18 @@ fn bad_strings() -> Vec<(String, InvalidSessionId)> {
 }
 
 /// Asserts that the error says so in words, and brings no control character into a log.
-fn assert_told(error: &impl fmt::Display, rule: &InvalidSessionId) {
+fn assert_told(error: &impl fmt::Display, rule: &Rule) {
     let message = error.to_string();
     let words = match rule {
         TooLong { length } => vec![length.to_string(), "128".to_owned()],
         IllegalCharacter {
             position,
             character,
-        } => vec![format!("{character:?} as character {}", position + 1)],
-        _ => vec!["is empty".to_owned()],
+        } => vec![
+            format!("character {}", position + 1),
+            format!("is {character:?}"),
+        ],
+        Empty => vec!["is empty".to_owned()],
     };
     for words in words {
         assert!(message.contains(&words), "{message:?} does not say {words}");
@@ -61,27 +80,40 @@ fn assert_told(error: &impl fmt::Display, rule: &InvalidSessionId) {
     assert!(!message.contains(char::is_control), "{message:?}");
 }
 
-#[test]
-fn a_session_id_is_refused_wherever_it_comes_from() {
+fn an_id_is_refused_wherever_it_comes_from<I: Id>() {
     for (string, rule) in bad_strings() {
-        let refused = Err(rule.clone());
-        assert_eq!(string.parse::<SessionId>(), refused);
-        assert_eq!(SessionId::try_from(&*string), refused);
-        assert_eq!(SessionId::try_from(string.clone()), refused);
+        let mut refusals = vec![
+            string.parse::<I>(),
+            I::try_from(&*string),
+            I::try_from(string.clone()),
+        ];
         if let Ok(value) = HeaderValue::from_bytes(string.as_bytes()) {
-            assert_eq!(SessionId::try_from(value), refused);
+            refusals.extend([I::try_from(&value), I::try_from(value)]);
         }
-        assert_told(&rule, &rule);
-        let error = serde_json::from_value::<SessionId>(string.into()).unwrap_err();
+        for refused in refusals {
+            let error = refused.unwrap_err();
+            assert_eq!(error, rule);
+            assert_told(&error, &rule);
+        }
+        let error = serde_json::from_value::<I>(string.into()).unwrap_err();
         assert_told(&error, &rule);
     }
-    assert!("x".repeat(128).parse::<SessionId>().is_ok());
     let not_unicode = HeaderValue::from_bytes(b"42\xff").unwrap();
     let rule = IllegalCharacter {
         position: 2,
         character: char::REPLACEMENT_CHARACTER,
     };
-    assert_eq!(SessionId::try_from(not_unicode), Err(rule));
+    assert_eq!(I::try_from(not_unicode).unwrap_err(), rule);
+}
+
+#[test]
+fn a_session_id_is_refused_wherever_it_comes_from() {
+    an_id_is_refused_wherever_it_comes_from::<SessionId>();
+}
+
+#[test]
+fn a_turn_id_is_refused_wherever_it_comes_from() {
+    an_id_is_refused_wherever_it_comes_from::<TurnId>();
 }
 
 #[test]
@@ -97,19 +129,16 @@ fn a_builder_names_the_setting_that_it_refuses() {
         let build = |value: &str| set(OpencodeSessionMiddleware::builder(), value).build();
         for (string, rule) in bad_strings() {
             let error = build(&string).unwrap_err();
-            let expected = match rule {
-                TooLong { length } => BuildError::TooLong { setting, length },
-                IllegalCharacter {
-                    position,
-                    character,
-                } => BuildError::IllegalCharacter {
-                    setting,
-                    position,
-                    character,
-                },
-                _ => BuildError::Empty { setting },
+            let BuildError::InvalidValue {
+                setting: named,
+                reason,
+                ..
+            } = &error
+            else {
+                panic!("{error:?}");
             };
-            assert_eq!(error, expected);
+            assert_eq!(*named, setting);
+            assert_eq!(*reason, rule);
             assert_told(&error, &rule);
             assert!(error.to_string().contains(setting), "{error}");
         }
@@ -139,19 +168,12 @@ fn a_target_is_refused_at_the_character_that_is_wrong() {
             let error = format!("{before}{string}{after}")
                 .parse::<Target>()
                 .unwrap_err();
-            let position = before.len() + position;
-            let expected = InvalidTarget::IllegalCharacter {
-                position,
+            let rule = IllegalCharacter {
+                position: before.len() + position,
                 character,
             };
-            assert_eq!(error, expected);
-            assert_told(
-                &error,
-                &IllegalCharacter {
-                    position,
-                    character,
-                },
-            );
+            assert_eq!(format!("{error:?}"), format!("{rule:?}"));
+            assert_told(&error, &rule);
         }
     }
     assert_eq!("".parse::<Target>(), Err(InvalidTarget::NoScheme));

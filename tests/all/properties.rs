@@ -3,8 +3,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use reqwest_opencode_session::ExistingHeader;
 
 use crate::rules;
+use crate::support::cases;
 
 fn one_of(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     select(words).prop_map(str::to_owned)
@@ -65,18 +67,36 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
 fn headers() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
         5 => one_of(&rules::SESSION_NAMES),
-        1 => one_of(&["X-OpenCode-Session", "x-opencode-request", "authorization"]),
+        3 => one_of(&["X-OpenCode-Session", "X-Parent-Session-Id", "authorization"]),
+        3 => one_of(&rules::TURN_NAMES),
         1 => "[a-zA-Z-]{1,20}",
     ];
     let line = (name, value()).prop_map(|(name, value)| [name.as_bytes(), b": ", &value].concat());
     vec(line, 0..8).prop_map(|lines| lines.join(&b'\n'))
 }
 
+/// A target in its shortest spelling, and its session header. They overlap.
+fn target() -> impl Strategy<Value = (&'static str, Option<&'static str>)> {
+    let origin = select(
+        &[
+            "https://opencode.ai",
+            "https://*.opencode.ai",
+            "https://dev.opencode.ai",
+            "https://*.dev.opencode.ai",
+            "https://example.com",
+        ][..],
+    );
+    let headers = [
+        "x-opencode-session",
+        "x-session-id",
+        "x-session-affinity",
+        "x-own",
+    ];
+    (origin, proptest::option::of(select(headers.to_vec())))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(4096)
-    })]
+    #![proptest_config(cases(4096))]
 
     #[test]
     fn a_target_is_and_matches_what_the_rules_say(target in origin(), url in url()) {
@@ -86,6 +106,35 @@ proptest! {
     #[test]
     fn a_string_that_goes_on_after_its_origin_is_no_target(url in url()) {
         rules::check_target(&url, &url);
+    }
+
+    #[test]
+    fn a_session_header_is_what_the_rules_say(
+        target in origin(),
+        name in prop_oneof![
+            one_of(&rules::RESERVED),
+            one_of(&rules::SESSION_NAMES),
+            "[a-zA-Z-]{1,20}",
+            "[ -~]{0,9}",
+            any::<String>(),
+        ],
+        url in url(),
+    ) {
+        rules::check_session_header(&target, &name, &url);
+        // The same where it matches.
+        rules::check_session_header(&target, &name, &target);
+    }
+
+    #[test]
+    fn of_our_session_headers_a_request_gets_exactly_the_one_of_its_target(
+        targets in vec(target(), 1..5),
+        host in select(&["opencode.ai", "dev.opencode.ai", "a.dev.opencode.ai", "example.com"][..]),
+        text in headers(),
+        keep in any::<bool>(),
+    ) {
+        let existing = if keep { ExistingHeader::Keep } else { ExistingHeader::Replace };
+        let headers = rules::headers(&text);
+        rules::check_sent(&targets, &format!("https://{host}/v1"), &headers, existing);
     }
 
     #[test]

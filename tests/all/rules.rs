@@ -1,19 +1,58 @@
-//! The rules of targets, session ids and incoming headers, read naively, and checks of the library
-//! against that reading. The properties and the fuzz targets both call them.
+//! The rules of targets, session ids and headers, read naively, and checks of the library against
+//! that reading. The properties and the fuzz targets both call them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 use reqwest::Url;
 use reqwest_opencode_session::{
-    InvalidSessionId, InvalidTarget, OpencodeSessionMiddleware, Session, SessionId, Target, header,
+    Applied, BuildError, ExistingHeader, InvalidTarget, InvalidValue, OpencodeSessionMiddleware,
+    Session, SessionId, Source, Target, header,
 };
 
 /// The headers that a session is read from, the first one first.
-pub const SESSION_NAMES: [&str; 5] = [
+pub const SESSION_NAMES: [&str; 6] = [
     "x-opencode-session",
     "session_id",
     "session-id",
     "x-session-id",
     "x-claude-code-session-id",
+    "x-session-affinity",
+];
+
+/// The headers that a turn is read from, the first one first.
+pub const TURN_NAMES: [&str; 2] = ["x-opencode-request-id", "x-opencode-request"];
+
+/// Headers that no target can take a session in.
+pub const RESERVED: [&str; 30] = [
+    "accept",
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "www-authenticate",
+    "x-api-key",
+    "x-goog-api-key",
+    "x-opencode-client",
+    "x-opencode-org-id",
+    "x-opencode-project",
+    "x-opencode-request",
+    "x-opencode-request-id",
+    "x-parent-session-id",
 ];
 
 /// Scheme, host and port, the host in lower case and as its labels, without one trailing dot.
@@ -126,22 +165,25 @@ fn labels(host: &str) -> Vec<String> {
 fn check_target_error(target: &str, error: &InvalidTarget) {
     let holds = match error {
         InvalidTarget::NoScheme => target.find("://").is_none_or(|at| at == 0),
-        InvalidTarget::UnknownScheme { scheme } => {
+        InvalidTarget::UnknownScheme { scheme, .. } => {
             target.starts_with(&format!("{scheme}://")) && !is_http(scheme)
         }
         InvalidTarget::IllegalCharacter {
             position,
             character,
+            ..
         } => is_first_illegal(target, *position, *character),
         InvalidTarget::UserInfo => target.contains('@'),
         InvalidTarget::EmptyHost => target.split_once("://").is_some_and(|(_, rest)| {
             let rest = rest.strip_prefix("*.").unwrap_or(rest);
             rest.is_empty() || rest.starts_with([':', '/'])
         }),
-        InvalidTarget::InvalidHost { host, reason } => target.contains(host) && !reason.is_empty(),
+        InvalidTarget::InvalidHost { host, reason, .. } => {
+            target.contains(host) && !reason.is_empty()
+        }
         InvalidTarget::BadWildcard => target.contains('*') || target.to_lowercase().contains("%2a"),
-        InvalidTarget::InvalidPort { port } => target.contains(&format!(":{port}")),
-        InvalidTarget::NotAnOrigin { position } => {
+        InvalidTarget::InvalidPort { port, .. } => target.contains(&format!(":{port}")),
+        InvalidTarget::NotAnOrigin { position, .. } => {
             matches!(target.as_bytes()[*position], b'/' | b'\\' | b'?' | b'#')
         }
         _ => false,
@@ -150,6 +192,54 @@ fn check_target_error(target: &str, error: &InvalidTarget) {
         holds,
         "{target:?} was refused for what is not true: {error}"
     );
+}
+
+/// A header is a target's own only where it is a header's name and has no other meaning, and a
+/// request to the target then carries the session in it and nothing else.
+pub fn check_session_header(target: &str, name: &str, url: &str) {
+    let Ok(target) = target.parse::<Target>() else {
+        return;
+    };
+    let is_name = (1..1 << 16).contains(&name.len()) && name.bytes().all(is_token_character);
+    let is_reserved = RESERVED.contains(&&*name.to_ascii_lowercase());
+    let with_header = match target.clone().session_header(name) {
+        Ok(with_header) => with_header,
+        Err(InvalidTarget::InvalidHeader { name: refused, .. }) => {
+            return assert!(refused == name && !is_name, "{name:?} is a header's name");
+        }
+        Err(InvalidTarget::ReservedHeader { name: refused, .. }) => {
+            return assert!(refused == name && is_reserved, "{name:?} is not reserved");
+        }
+        Err(error) => panic!("{name:?} was refused for what is not true: {error}"),
+    };
+    assert!(is_name && !is_reserved, "{name:?} became a session header");
+    assert_ne!(with_header, target);
+    assert_eq!(with_header.to_string(), target.to_string());
+
+    let Ok(url) = Url::parse(url) else { return };
+    assert_eq!(with_header.matches(&url), target.matches(&url));
+    let middleware = OpencodeSessionMiddleware::builder()
+        .targets([with_header])
+        .build();
+    let session = Session::new().subagent().turn();
+    let headers = middleware
+        .unwrap()
+        .bound_to(&session)
+        .headers_for(&url)
+        .unwrap();
+    if target.matches(&url) {
+        assert_eq!(
+            (headers.len(), &headers[name]),
+            (1, &session.id().clone().into())
+        );
+    } else {
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token_character(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// An id is what it was made of and obeys the limits, or the reason that it is none holds.
@@ -168,7 +258,7 @@ pub fn check_session_id(bytes: &[u8]) {
     check_parsed(derived.as_str(), Ok(derived.clone()));
 }
 
-fn check_parsed(text: &str, parsed: Result<SessionId, InvalidSessionId>) {
+fn check_parsed(text: &str, parsed: Result<SessionId, InvalidValue>) {
     match parsed {
         Ok(id) => {
             assert!(is_session_id(text.as_bytes()), "{text:?} became an id");
@@ -182,13 +272,14 @@ fn check_parsed(text: &str, parsed: Result<SessionId, InvalidSessionId>) {
         }
         Err(error) => {
             let holds = match error {
-                InvalidSessionId::Empty => text.is_empty(),
-                InvalidSessionId::TooLong { length } => {
+                InvalidValue::Empty => text.is_empty(),
+                InvalidValue::TooLong { length, .. } => {
                     length > 128 && text.chars().count() == length
                 }
-                InvalidSessionId::IllegalCharacter {
+                InvalidValue::IllegalCharacter {
                     position,
                     character,
+                    ..
                 } => is_first_illegal(text, position, character),
                 _ => false,
             };
@@ -211,35 +302,117 @@ fn is_visible(character: char) -> bool {
     matches!(character, '!'..='~')
 }
 
-/// The session of incoming headers is the one that the rules name; and what goes out bears exactly
-/// one valid session, whatever was there before, and nothing new where it goes elsewhere.
+/// The session of incoming headers is the one that the rules name; and what goes out carries the
+/// session that the rules name, and nothing new where it goes elsewhere.
 pub fn check_headers(headers: &HeaderMap) {
-    let expected = SESSION_NAMES.iter().find_map(|name| {
+    let expected = read_session(headers, &SESSION_NAMES).map(|id| {
+        let turn = read_session(headers, &TURN_NAMES);
+        let parent = read_session(headers, &["x-parent-session-id"]);
+        (id, turn, parent)
+    });
+    let session = Session::from_headers(headers);
+    let read = session.as_ref().map(|session| {
+        let turn = session.turn_id().map(|id| id.as_str().as_bytes());
+        let parent = session.parent().map(|id| id.as_str().as_bytes());
+        (session.id().as_str().as_bytes(), turn, parent)
+    });
+    assert_eq!(read, expected);
+
+    let targets = [
+        ("https://opencode.ai", None),
+        ("https://openrouter.ai", Some("x-session-id")),
+    ];
+    for url in [
+        "https://opencode.ai/zen",
+        "https://openrouter.ai/api",
+        "https://opencode.ai.example.com/zen",
+    ] {
+        for existing in [ExistingHeader::Keep, ExistingHeader::Replace] {
+            check_sent(&targets, url, headers, existing);
+        }
+    }
+}
+
+/// The first of these headers that is there exactly once and is a valid id.
+fn read_session<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a [u8]> {
+    names.iter().find_map(|name| {
         let values: Vec<_> = headers.get_all(*name).iter().collect();
         let [value] = values[..] else { return None };
         is_session_id(value.as_bytes()).then(|| value.as_bytes())
+    })
+}
+
+/// A request gets exactly the session header of its target, and of ours nothing else unless the
+/// target is OpenCode. A target is an origin in its shortest spelling, and its own header.
+pub fn check_sent(
+    targets: &[(&str, Option<&str>)],
+    url: &str,
+    headers: &HeaderMap,
+    existing: ExistingHeader,
+) {
+    let is_twice_with_two_headers = targets
+        .iter()
+        .any(|(origin, header)| targets.iter().any(|it| it.0 == *origin && it.1 != *header));
+    let parsed = targets.iter().map(|(origin, header)| {
+        let target: Target = origin.parse().unwrap();
+        header
+            .map_or(Ok(target.clone()), |header| target.session_header(header))
+            .unwrap()
     });
-    let id = SessionId::from_headers(headers);
-    assert_eq!(id.as_ref().map(|id| id.as_str().as_bytes()), expected);
-
-    let middleware = OpencodeSessionMiddleware::new();
-    let sent_to = |url: &'static str| {
-        let mut sent = headers.clone();
-        let result = middleware.apply(&Uri::from_static(url), &mut sent, &mut Default::default());
-        result.expect("there is a fallback");
-        sent
+    let parsed: Vec<_> = parsed.collect();
+    let built = OpencodeSessionMiddleware::builder()
+        .targets(parsed.clone())
+        .existing_header(existing)
+        .build();
+    let middleware = match built {
+        Ok(middleware) => middleware,
+        Err(error) => {
+            assert!(
+                matches!(error, BuildError::TwoSessionHeaders { .. }),
+                "{error}"
+            );
+            return assert!(is_twice_with_two_headers, "{targets:?}: {error}");
+        }
     };
-    assert_eq!(sent_to("https://opencode.ai.example.com/zen"), *headers);
-    let mut sent = sent_to("https://opencode.ai/zen");
-    let values: Vec<_> = sent.get_all(header::SESSION).iter().collect();
-    assert_eq!(values.len(), 1, "{values:?}");
-    assert!(is_session_id(values[0].as_bytes()), "{values:?}");
+    assert!(!is_twice_with_two_headers, "{targets:?} was built");
 
-    // Nothing else changes.
-    let mut before = headers.clone();
-    sent.remove(header::SESSION);
-    before.remove(header::SESSION);
-    assert_eq!(sent, before);
+    let uri: Uri = url.parse().unwrap();
+    let last = parsed.iter().rposition(|target| target.matches(&uri));
+    let mut expected = headers.clone();
+    let session = Session::new().subagent().turn();
+    let applied = match last.map(|index| targets[index].1) {
+        None => Applied::NoTarget,
+        Some(own) => {
+            let name = own.unwrap_or("x-opencode-session");
+            let keeps = existing == ExistingHeader::Keep;
+            if keeps && read_session(headers, &[name]).is_some() {
+                Applied::Session(Source::Header)
+            } else {
+                if expected.remove(name).is_some() {
+                    expected.remove("x-opencode-request");
+                    expected.remove("x-opencode-request-id");
+                    expected.remove("x-parent-session-id");
+                }
+                match own {
+                    None => {
+                        expected.remove("x-opencode-request-id");
+                        expected.extend(session.headers());
+                    }
+                    Some(own) => {
+                        let name: HeaderName = own.parse().unwrap();
+                        expected.insert(name, session.id().clone().into());
+                    }
+                }
+                Applied::Session(Source::Bound)
+            }
+        }
+    };
+    let (mut sent, mut extensions) = (headers.clone(), Extensions::new());
+    let bound = middleware.bound_to(&session);
+    let result = bound.apply_parts(&uri, &mut sent, &mut extensions);
+    assert_eq!(result, Ok(applied), "{targets:?} and {url}");
+    assert_eq!(sent, expected, "{targets:?} and {url}");
+    assert!(extensions.is_empty());
 }
 
 /// The headers of a text such as `name: value`, line by line. What can be no header is left out.

@@ -1,7 +1,7 @@
 //! The ambient session, against everything that may run inside it and around it.
 
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,7 @@ use std::{future, thread};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt, stream};
-use reqwest_opencode_session::{Fallback, InSession, Session, SessionId, WithSession};
+use reqwest_opencode_session::{Fallback, InSession, IntoSession, Session, SessionId, WithSession};
 use task_local_extensions::{Extensions, get_local_item, set_local_item, with_extensions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinSet, LocalSet, yield_now};
@@ -45,7 +45,7 @@ fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(future: impl Fn() ->
 enum Way {
     /// By this crate.
     WithSession,
-    /// By what this crate is built on, with all its hazards.
+    /// By the application itself, in its type map, with all that map's hazards.
     WithExtensions,
 }
 
@@ -64,8 +64,8 @@ impl Way {
     }
 }
 
-/// Checks that a scenario goes well by this crate, and that it does not by what this crate is built
-/// on: otherwise it would prove nothing.
+/// Checks that a scenario goes well by this crate, and that it does not by the application's type
+/// map: otherwise it would prove nothing.
 fn sealed<F: Future<Output = bool> + Send + 'static>(scenario: impl Fn(Way) -> F) {
     for (way, expected) in [(Way::WithSession, true), (Way::WithExtensions, false)] {
         for runtime in runtimes() {
@@ -401,21 +401,37 @@ fn one_future_polled_on_different_threads_keeps_its_session() {
 }
 
 #[test]
-fn an_extensions_scope_of_the_application_hides_the_session_unless_it_is_carried_over() {
+fn the_scope_wins_over_the_applications_items_and_no_type_map_of_its_hides_it() {
     on_each_runtime(|| async {
         let session = Session::new();
-        async {
-            let hidden = with_extensions(Extensions::new(), async { Session::current() });
-            assert_eq!(hidden.await.1, None);
-            let current = async { Session::current() }.with_current_session();
-            assert_eq!(
-                with_extensions(Extensions::new(), current).await.1,
-                Session::current()
-            );
-            assert!(Session::current().is_some());
+        let items = || {
+            [
+                Extensions::new(),
+                Extensions::new().with(Session::new().turn()),
+            ]
+        };
+        for items in items() {
+            let nested = with_extensions(items, steady(Some(session.clone())));
+            nested.with_session(&session).await;
         }
-        .with_session(session)
-        .await;
+        for items in items() {
+            with_extensions(items, steady(Some(session.clone())).with_session(&session)).await;
+        }
+    });
+}
+
+#[test]
+fn a_caught_panic_in_a_type_map_of_the_application_leaves_the_session_in_place() {
+    on_each_runtime(|| async {
+        let session = Session::new();
+        let around = session.clone();
+        let inside = async move {
+            let stranger = Extensions::new().with(Session::new());
+            assert!(panics(with_extensions(stranger, async { panic_quietly() })).await);
+            // In the same poll, and in later ones.
+            steady(Some(session)).await;
+        };
+        inside.with_session(around).await;
     });
 }
 
@@ -558,8 +574,123 @@ fn a_future_may_be_dropped_while_its_thread_ends() {
         })
         .join()
         .unwrap();
-        // A type map that was in use is gone by then, and every session with it.
-        assert_eq!(dropped.recv().unwrap(), (!poll_first).then_some(session));
+        assert_eq!(dropped.recv().unwrap(), Some(session));
+    }
+}
+
+// Closures
+
+#[test]
+fn in_scope_nests_and_returns_what_the_closure_returns() {
+    let (outer, inner) = (Session::new(), Session::new().turn());
+    let seen = outer.in_scope(|| {
+        let before = Session::current();
+        let nested = inner.in_scope(Session::current);
+        [before, nested, Session::current()]
+    });
+    assert_eq!(seen, [Some(outer.clone()), Some(inner), Some(outer)]);
+    assert_eq!(Session::current(), None);
+}
+
+#[test]
+fn in_scope_restores_what_was_there_after_a_panic() {
+    let (outer, inner) = (Session::new(), Session::new());
+    let panic_inside = || {
+        catch_unwind(AssertUnwindSafe(|| inner.in_scope(|| panic_quietly()))).unwrap_err();
+        Session::current()
+    };
+    assert_eq!(panic_inside(), None);
+    assert_eq!(outer.in_scope(panic_inside), Some(outer));
+}
+
+#[test]
+fn a_future_that_is_made_in_a_closure_and_returned_is_outside() {
+    on_each_runtime(|| async {
+        let session = Session::new();
+        let returned = session.in_scope(|| async { Session::current() });
+        assert_eq!(returned.await, None);
+        let wrapped = session.in_scope(|| async { Session::current() }.with_current_session());
+        assert_eq!(wrapped.await, Some(session));
+    });
+}
+
+#[test]
+fn a_closure_is_carried_to_blocking_tasks_and_threads() {
+    on_each_runtime(|| async {
+        let session = Session::new().turn();
+        let expected = Some(session.clone());
+        async move {
+            let blocking = tokio::task::spawn_blocking(Session::carry(Session::current));
+            assert_eq!(blocking.await.unwrap(), expected);
+            let thread = thread::spawn(Session::carry(Session::current));
+            assert_eq!(thread.join().unwrap(), expected);
+            let lost = tokio::task::spawn_blocking(Session::current).await;
+            assert_eq!(lost.unwrap(), None);
+        }
+        .with_session(session)
+        .await;
+    });
+}
+
+#[test]
+fn a_carried_closure_goes_before_the_session_of_the_place_where_it_is_called() {
+    let (session, elsewhere) = (Session::new(), Session::new());
+    let carried = session.in_scope(|| Session::carry(Session::current));
+    assert_eq!(elsewhere.in_scope(carried), Some(session));
+    // And where there was none to carry, nothing changes.
+    let carried = Session::carry(Session::current);
+    assert_eq!(elsewhere.in_scope(carried), Some(elsewhere));
+}
+
+#[test]
+fn what_a_carried_closure_holds_is_dropped_inside_its_session_whether_it_was_called_or_not() {
+    for call in [true, false] {
+        let session = Session::new();
+        let (witness, dropped) = witness();
+        let carried = session.in_scope(|| Session::carry(move || drop(witness)));
+        match call {
+            true => carried(),
+            false => drop(carried),
+        }
+        assert_eq!(dropped.recv().unwrap(), Some(session));
+        assert_eq!(Session::current(), None);
+    }
+}
+
+#[test]
+fn a_scope_is_made_of_whatever_names_a_session() {
+    fn seen(name: impl IntoSession) -> Option<Session> {
+        let outer = Session::from("outer".parse::<SessionId>().unwrap());
+        let current = async { Session::current() }.with_session(name);
+        current.with_session(outer).now_or_never().unwrap()
+    }
+
+    let turn = Session::new().turn();
+    let session = Session::from(turn.id());
+    for seen in [
+        seen(turn.clone()),
+        seen(&turn),
+        seen(Some(turn.clone())),
+        seen(Some(&turn)),
+    ] {
+        assert_eq!(seen.as_ref(), Some(&turn));
+    }
+    for seen in [
+        seen(turn.id().clone()),
+        seen(turn.id()),
+        seen(Some(turn.id().clone())),
+        seen(Some(turn.id())),
+    ] {
+        assert_eq!(seen.as_ref(), Some(&session));
+    }
+    // Nothing changes.
+    for seen in [
+        seen(None::<Session>),
+        seen(None::<&Session>),
+        seen(None::<SessionId>),
+        seen(None::<&SessionId>),
+    ] {
+        assert_eq!(seen.unwrap().id(), &"outer");
     }
 }
 
@@ -618,11 +749,12 @@ fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
 // Random trees against a plain stack
 
 mod model {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::LazyLock;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::support::cases;
 
     /// One step of a program. Where it has children, they are a program of their own.
     #[derive(Debug, Clone)]
@@ -636,10 +768,11 @@ mod model {
             carried: bool,
             steps: Vec<Step>,
         },
-        /// Inside an application's own `with_extensions`.
-        Extensions {
-            carried: bool,
-            steps: Vec<Step>,
+        /// Inside an application's own `with_extensions`, whose hazards are not to show.
+        Extensions(Vec<Step>),
+        /// Inside a closure.
+        InScope {
+            panics: bool,
         },
         Join(Vec<Step>, Vec<Step>),
         /// What panics inside is caught here.
@@ -652,15 +785,18 @@ mod model {
     }
 
     fn program() -> impl Strategy<Value = Vec<Step>> {
-        let leaf = prop_oneof![3 => Just(Step::Yield), 1 => Just(Step::Panic)];
+        let leaf = prop_oneof![
+            3 => Just(Step::Yield),
+            1 => Just(Step::Panic),
+            1 => any::<bool>().prop_map(|panics| Step::InScope { panics }),
+        ];
         let step = leaf.prop_recursive(5, 60, 4, |step| {
             let steps = || prop::collection::vec(step.clone(), 0..4);
             prop_oneof![
                 4 => steps().prop_map(Step::Scope),
                 1 => (any::<bool>(), steps())
                     .prop_map(|(carried, steps)| Step::Spawn { carried, steps }),
-                1 => (any::<bool>(), steps())
-                    .prop_map(|(carried, steps)| Step::Extensions { carried, steps }),
+                1 => steps().prop_map(Step::Extensions),
                 2 => (steps(), steps()).prop_map(|(one, two)| Step::Join(one, two)),
                 2 => steps().prop_map(Step::Catch),
                 2 => (0..6_usize, steps()).prop_map(|(polls, steps)| Step::Cancel { polls, steps }),
@@ -669,53 +805,31 @@ mod model {
         prop::collection::vec(step, 0..6)
     }
 
-    /// What is around a place in the program, the innermost last.
-    #[derive(Clone)]
-    enum Frame {
-        Session(Session),
-        /// An application's own `with_extensions`. It hides what is around it while it is polled; when
-        /// it is dropped, it is no longer in place: that is its own hazard.
-        Extensions(Arc<AtomicBool>),
-    }
-
-    /// All that is around a place in the program, and what went wrong there.
+    /// The sessions that are around a place in the program, the innermost last, and what went wrong
+    /// there.
     #[derive(Clone)]
     struct Stack {
-        frames: Vec<Frame>,
+        sessions: Vec<Session>,
         failures: Arc<Mutex<Vec<String>>>,
     }
 
     impl Stack {
-        fn with(&self, frame: Frame) -> Self {
+        fn with(&self, session: impl Into<Option<Session>>) -> Self {
             let mut stack = self.clone();
-            stack.frames.push(frame);
+            stack.sessions.extend(session.into());
             stack
-        }
-
-        fn carried(&self, session: Option<Session>) -> Self {
-            session.map_or_else(
-                || self.clone(),
-                |session| self.with(Frame::Session(session)),
-            )
         }
 
         /// In a task of its own.
         fn empty(&self) -> Self {
             Self {
-                frames: vec![],
+                sessions: vec![],
                 ..self.clone()
             }
         }
 
         fn session(&self) -> Option<Session> {
-            for frame in self.frames.iter().rev() {
-                match frame {
-                    Frame::Session(session) => return Some(session.clone()),
-                    Frame::Extensions(in_place) if in_place.load(Ordering::Relaxed) => return None,
-                    Frame::Extensions(_) => {}
-                }
-            }
-            None
+            self.sessions.last().cloned()
         }
 
         fn check(&self, place: &str) {
@@ -725,26 +839,6 @@ mod model {
                 self.failures.lock().unwrap().push(failure);
             }
         }
-    }
-
-    /// Runs a future inside `with_extensions`, and tells while that is in place.
-    async fn in_extensions(in_place: Arc<AtomicBool>, inside: BoxFuture<'static, ()>) {
-        struct UntilDropped<'a>(&'a AtomicBool);
-
-        impl Drop for UntilDropped<'_> {
-            fn drop(&mut self) {
-                self.0.store(false, Ordering::Relaxed);
-            }
-        }
-
-        // Its other hazard: it leaves its items on the thread when a panic goes through it.
-        let mut inside = AssertUnwindSafe(inside).catch_unwind();
-        let polled = poll_fn(|context| {
-            in_place.store(true, Ordering::Relaxed);
-            let _in_place = UntilDropped(&in_place);
-            inside.poll_unpin(context)
-        });
-        let _ = with_extensions(Extensions::new(), polled).await;
     }
 
     /// Checks the session wherever a program is dropped.
@@ -767,30 +861,32 @@ mod model {
                     Step::Panic => panic_quietly(),
                     Step::Scope(steps) => {
                         let session = Session::new();
-                        let inside = stack.with(Frame::Session(session.clone()));
+                        let inside = stack.with(session.clone());
                         run(steps, inside).with_session(session).await;
                     }
                     Step::Spawn { carried, steps } => {
                         let task = match carried {
                             true => {
-                                let inside = stack.empty().carried(stack.session());
+                                let inside = stack.empty().with(stack.session());
                                 tokio::spawn(run(steps, inside).with_current_session())
                             }
                             false => tokio::spawn(run(steps, stack.empty())),
                         };
                         let _ = task.await;
                     }
-                    Step::Extensions { carried, steps } => {
-                        let in_place = Arc::<AtomicBool>::default();
-                        let around = stack.with(Frame::Extensions(Arc::clone(&in_place)));
-                        let inside = match carried {
-                            true => {
-                                let inside = around.carried(stack.session());
-                                run(steps, inside).with_current_session().boxed()
+                    Step::Extensions(steps) => {
+                        with_extensions(Extensions::new(), run(steps, stack.clone())).await;
+                    }
+                    Step::InScope { panics } => {
+                        let session = Session::new();
+                        let inside = stack.with(session.clone());
+                        let closure = || {
+                            inside.check("in a closure");
+                            if panics {
+                                panic_quietly();
                             }
-                            false => run(steps, around),
                         };
-                        in_extensions(in_place, inside).await;
+                        let _ = catch_unwind(AssertUnwindSafe(|| session.in_scope(closure)));
                     }
                     Step::Join(one, two) => {
                         futures::join!(run(one, stack.clone()), run(two, stack.clone()));
@@ -820,17 +916,22 @@ mod model {
         .boxed()
     }
 
+    /// Each kind of runtime. What one program leaves on a worker, the next one meets.
+    static RUNTIMES: LazyLock<Vec<Runtime>> = LazyLock::new(|| {
+        let many_workers = Builder::new_multi_thread().worker_threads(2).build();
+        runtimes()
+            .into_iter()
+            .chain([many_workers.unwrap()])
+            .collect()
+    });
+
     proptest! {
-        #![proptest_config(ProptestConfig {
-            failure_persistence: None,
-            ..ProptestConfig::with_cases(300)
-        })]
+        #![proptest_config(cases(300))]
 
         #[test]
         fn random_programs_see_the_session_that_a_plain_stack_says(steps in program()) {
-            let many_workers = Builder::new_multi_thread().worker_threads(2).build().unwrap();
-            for runtime in runtimes().into_iter().chain([many_workers]) {
-                let stack = Stack { frames: vec![], failures: Arc::default() };
+            for runtime in &*RUNTIMES {
+                let stack = Stack { sessions: vec![], failures: Arc::default() };
                 let failures = Arc::clone(&stack.failures);
                 let task = run(steps.clone(), stack.clone());
                 runtime.block_on(async {

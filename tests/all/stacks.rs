@@ -1,4 +1,4 @@
-//! The plugin in a chain of each generation of reqwest, and outside of reqwest.
+//! The middleware in a chain of each generation of reqwest, and outside of reqwest.
 
 use std::error::Error as _;
 
@@ -9,8 +9,8 @@ use http::{Extensions, HeaderMap, StatusCode, Uri};
 use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{OpencodeSessionMiddleware, RedirectRefused, Session};
 
+use crate::stack::reqwest;
 use crate::stack::reqwest_middleware::{ClientBuilder, Error};
-use crate::stack::{into_client, redirect_policy, reqwest};
 use crate::support::{CHAT, Elsewhere, chat, client_with, middleware_for};
 
 #[tokio::test]
@@ -29,16 +29,18 @@ async fn a_redirect_stays_on_the_targets() {
     })
     .await;
     let url = |path: &str| format!("http://{}{path}", target.address);
-    let plugin = OpencodeSessionMiddleware::builder().targets([url("").parse().unwrap()]);
-    let plugin = plugin.build().unwrap();
+    let middleware = OpencodeSessionMiddleware::builder().targets([url("")]);
+    let middleware = middleware.build().unwrap();
     let by_hand = reqwest::Client::builder()
         .no_proxy()
-        .redirect(redirect_policy(&plugin));
+        .redirect(middleware.redirect_policy());
     let clients = [
         ClientBuilder::new(by_hand.build().unwrap())
-            .with(plugin.clone())
+            .with(middleware.clone())
             .build(),
-        into_client(plugin, reqwest::Client::builder().no_proxy()).unwrap(),
+        middleware
+            .into_client(reqwest::Client::builder().no_proxy())
+            .unwrap(),
     ];
 
     for client in clients {
@@ -52,7 +54,10 @@ async fn a_redirect_stays_on_the_targets() {
         assert!(error.is_redirect());
         let refused = error.source().unwrap().downcast_ref::<RedirectRefused>();
         let refused = refused.unwrap();
-        assert_eq!((refused.from(), refused.to()), (&*url(""), &*url_elsewhere));
+        assert_eq!(
+            (refused.from_origin(), refused.to_origin()),
+            (&*url(""), &*url_elsewhere)
+        );
     }
     assert_eq!(target.requests().len(), 6);
     assert!(elsewhere.requests().is_empty());
@@ -61,13 +66,13 @@ async fn a_redirect_stays_on_the_targets() {
 #[tokio::test]
 async fn apply_sends_the_same_as_a_chain() {
     let gateway = Gateway::start().unwrap();
-    let plugin = middleware_for(&gateway)
+    let middleware = middleware_for(&gateway)
         .client_name("my-agent")
         .project("a-project")
         .user_agent("my-agent/1.0");
-    let plugin = plugin.build().unwrap();
+    let middleware = middleware.build().unwrap();
     let session = Session::new().subagent().turn();
-    let client = client_with(plugin.clone());
+    let client = client_with(middleware.clone());
     let call = chat(&client, &gateway).with_extension(session.clone());
     call.send().await.unwrap();
     let request = gateway.requests().remove(0);
@@ -75,7 +80,9 @@ async fn apply_sends_the_same_as_a_chain() {
     let (mut headers, mut extensions) = (HeaderMap::new(), Extensions::new());
     extensions.insert(session);
     let url: Uri = gateway.url(CHAT).parse().unwrap();
-    plugin.apply(&url, &mut headers, &mut extensions).unwrap();
+    middleware
+        .apply_parts(&url, &mut headers, &mut extensions)
+        .unwrap();
 
     assert_eq!(headers.len(), 6);
     assert!(headers.contains_key(USER_AGENT));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier as ThreadBarrier};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
-use reqwest_opencode_session::testing::Gateway;
+use reqwest_opencode_session::testing::{Gateway, Limits};
 use reqwest_opencode_session::{Fallback, Session, WithSession};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::yield_now;
@@ -47,14 +47,14 @@ struct World {
 }
 
 impl World {
-    /// A call that says, beside the plugin, which session and turn it should be in.
+    /// A call that says, beside the middleware, which session and turn it should be in.
     async fn call(&self) {
         let permit = self.connections.acquire().await.unwrap();
         let session = Session::current().unwrap();
         let parent = session.parent().map_or("", |id| id.as_str()).to_owned();
         let response = chat(&self.client, &self.gateway)
             .header("x-expected-session", session.id().as_str())
-            .header("x-expected-turn", session.request_id().unwrap())
+            .header("x-expected-turn", session.turn_id().unwrap().as_str())
             .header("x-expected-parent", parent)
             .send()
             .await
@@ -114,7 +114,9 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
         .enable_all()
         .build()
         .unwrap();
-    let gateway = Gateway::start().unwrap();
+    // All of them are looked at in the end.
+    let limits = Limits::default().requests(usize::MAX);
+    let gateway = Gateway::builder().limits(limits).start().unwrap();
     // Whatever has no session fails.
     let middleware = middleware_for(&gateway)
         .fallback(Fallback::Reject)

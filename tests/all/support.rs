@@ -8,9 +8,12 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use http::HeaderMap;
-use reqwest_opencode_session::testing::Gateway;
-use reqwest_opencode_session::{OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::prelude::ProptestConfig;
+use reqwest_opencode_session::testing::{Gateway, SeenRequest};
+use reqwest_opencode_session::{
+    OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, SessionId, TurnId,
+};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -23,17 +26,78 @@ pub const CHAT: &str = "/zen/go/v1/chat/completions";
 pub const PROMPT: &str =
     r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#;
 
-/// Settings of a plugin that takes the gateway for OpenCode.
+/// This many random cases, or as many as the variable `PROPTEST_CASES` says.
+pub fn cases(count: u32) -> ProptestConfig {
+    let by_variable = ProptestConfig::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => by_variable.cases,
+        None => count,
+    };
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..by_variable
+    }
+}
+
+pub fn start() -> Gateway {
+    Gateway::start().unwrap()
+}
+
+/// A gateway that is no target of a middleware that does not name it.
+pub fn start_stranger() -> Gateway {
+    Gateway::builder().implicit_target(false).start().unwrap()
+}
+
+/// The only request that the gateway saw.
+#[track_caller]
+pub fn only(gateway: &Gateway) -> SeenRequest {
+    let [request] = <[SeenRequest; 1]>::try_from(gateway.requests()).unwrap();
+    request
+}
+
+/// The values of one header, as they came over the wire.
+pub fn values<'a>(request: &'a SeenRequest, name: &str) -> Vec<&'a [u8]> {
+    let values = request.headers.get_all(name).iter();
+    values.map(HeaderValue::as_bytes).collect()
+}
+
+/// Asserts that a request is in this session and turn, and names its parent.
+#[track_caller]
+pub fn assert_carries(request: &SeenRequest, session: &Session) {
+    let id = session.id().as_str();
+    assert_eq!(values(request, "x-opencode-session"), [id.as_bytes()]);
+    assert_eq!(
+        request.turn.as_deref(),
+        session.turn_id().map(TurnId::as_str)
+    );
+    assert_eq!(
+        request.parent.as_deref(),
+        session.parent().map(SessionId::as_str)
+    );
+}
+
+/// Headers with these values, in this order.
+pub fn map(headers: &[(&str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name: HeaderName = name.parse().unwrap();
+        map.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+    }
+    map
+}
+
+/// Settings of a middleware that takes the gateway for OpenCode.
 pub fn middleware_for(gateway: &Gateway) -> OpencodeSessionMiddlewareBuilder {
     OpencodeSessionMiddleware::builder().target(gateway.target())
 }
 
-/// A client with this plugin alone.
+/// A client with this middleware alone.
 pub fn client_with(middleware: OpencodeSessionMiddleware) -> ClientWithMiddleware {
     ClientBuilder::new(plain_client()).with(middleware).build()
 }
 
-/// A client without any plugin, which no proxy of the environment comes between.
+/// A client without any middleware, which no proxy of the environment comes between.
 pub fn plain_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }

@@ -53,12 +53,12 @@ async fn call_every_host(client: &ClientWithMiddleware, version: Version) {
     }
 }
 
-async fn the_real_names_bear_the_session(protocols: &[&str], version: Version) {
+async fn the_real_names_carry_the_session(protocols: &[&str], version: Version) {
     let gateway = Gateway::start().unwrap();
     let identity = Identity::of(&HOSTS);
     let address = tls_front(&gateway, identity.acceptor(protocols)).await;
     let middleware = OpencodeSessionMiddleware::new();
-    let session = middleware.session().unwrap().clone();
+    let session = Session::process();
     let client = middleware.into_client(identity.client(address)).unwrap();
     call_every_host(&client, version).await;
     assert_eq!(gateway.requests().len(), HOSTS.len());
@@ -66,13 +66,13 @@ async fn the_real_names_bear_the_session(protocols: &[&str], version: Version) {
 }
 
 #[tokio::test]
-async fn the_real_names_bear_the_session_over_http_1() {
-    the_real_names_bear_the_session(&["http/1.1"], Version::HTTP_11).await;
+async fn the_real_names_carry_the_session_over_http_1() {
+    the_real_names_carry_the_session(&["http/1.1"], Version::HTTP_11).await;
 }
 
 #[tokio::test]
-async fn the_real_names_bear_the_session_over_http_2() {
-    the_real_names_bear_the_session(&["h2", "http/1.1"], Version::HTTP_2).await;
+async fn the_real_names_carry_the_session_over_http_2() {
+    the_real_names_carry_the_session(&["h2", "http/1.1"], Version::HTTP_2).await;
 }
 
 /// The variable that tells the process which the next test starts what certificate to trust.

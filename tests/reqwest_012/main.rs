@@ -3,12 +3,28 @@
 mod stack;
 
 mod both;
+#[path = "../all/client.rs"]
+mod client;
 #[path = "../all/conversations.rs"]
 mod conversations;
+#[path = "../all/doors.rs"]
+mod doors;
+#[path = "../all/existing.rs"]
+mod existing;
 #[path = "../all/faults.rs"]
 mod faults;
+#[path = "../all/limits.rs"]
+mod limits;
+#[path = "../all/policies.rs"]
+mod policies;
 #[path = "../all/precedence.rs"]
 mod precedence;
+#[path = "../all/request_builder.rs"]
+mod request_builder;
+#[path = "../all/session_from.rs"]
+mod session_from;
+#[path = "../all/sources.rs"]
+mod sources;
 #[path = "../all/stacks.rs"]
 mod stacks;
 #[path = "../all/stress.rs"]
@@ -18,3 +34,5 @@ mod stress;
 mod support;
 #[path = "../all/targets.rs"]
 mod targets;
+#[path = "../all/when.rs"]
+mod when;

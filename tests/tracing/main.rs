@@ -24,7 +24,7 @@ use tracing_subscriber::registry;
 
 use crate::support::{CHAT, Elsewhere, chat, client_with, middleware_for};
 
-/// The plugin's events on this thread.
+/// The middleware's events on this thread.
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<Told>>>);
 
@@ -142,7 +142,7 @@ async fn each_fallback_tells_what_it_does() {
     let (events, _listening) = Events::listen();
     for (fallback, source) in [
         (Fallback::Session(Session::new()), "fallback"),
-        (Fallback::PerRequest, "fallback"),
+        (Fallback::Process, "fallback"),
         (Fallback::Omit, "nothing"),
         (Fallback::Reject, "nothing"),
     ] {
@@ -156,10 +156,10 @@ async fn each_fallback_tells_what_it_does() {
 }
 
 #[tokio::test]
-async fn the_first_fallback_of_a_plugin_and_its_clones_warns() {
+async fn the_first_fallback_of_a_middleware_and_its_clones_warns() {
     let gateway = Gateway::start().unwrap();
-    let plugin = middleware_for(&gateway).build().unwrap();
-    let clients = [client_with(plugin.clone()), client_with(plugin)];
+    let middleware = middleware_for(&gateway).build().unwrap();
+    let clients = [client_with(middleware.clone()), client_with(middleware)];
     let (events, _listening) = Events::listen();
 
     let in_session = chat(&clients[0], &gateway).with_extension(Session::new());
@@ -191,9 +191,9 @@ async fn other_hosts_are_not_spoken_of() {
 #[tokio::test]
 async fn no_event_holds_a_key_or_a_session() {
     let gateway = Gateway::start().unwrap();
-    let plugin = middleware_for(&gateway).build().unwrap();
-    let own = plugin.session().unwrap().id().to_string();
-    let client = client_with(plugin);
+    let middleware = middleware_for(&gateway).build().unwrap();
+    let own = Session::process().id().to_string();
+    let client = client_with(middleware);
     let (events, _listening) = Events::listen();
 
     let url = gateway.url(CHAT).replace("//", "//user:password@") + "?key=secret";

@@ -1,71 +1,71 @@
 //! Readers of server-sent events.
 
 use futures::StreamExt;
-use reqwest_eventsource::{Event, RequestBuilderExt};
+use reqwest_eventsource::{Event, RequestBuilderExt as _};
 use reqwest_opencode_session::testing::{Fault, Gateway};
-use reqwest_opencode_session::{Session, WithSession};
+use reqwest_opencode_session::{RequestBuilderExt, Session, WithSession};
 use reqwest_sse::EventSource;
 
-use crate::support::{client, sessions};
+use crate::support::{assert_every_request_in_turn, client, opencode};
 
 const CHAT: &str = "/zen/go/v1/chat/completions";
 const PROMPT: &str = r#"{"model": "kimi-k3", "stream": true, "messages": []}"#;
 
-/// reqwest-sse reads the response of any client.
+/// reqwest-sse reads the response of any client of reqwest 0.13.
 #[tokio::test]
 async fn reqwest_sse_reads_what_our_client_got() {
     let gateway = Gateway::start().unwrap();
-    let session = Session::new();
-    let call = client(&gateway)
+    let turn = Session::new().turn();
+    let call = client()
         .post(gateway.url(CHAT))
         .bearer_auth(Gateway::KEY)
         .body(PROMPT)
         .send();
-    let response = call.with_session(session.clone()).await.unwrap();
+    let response = call.with_session(&turn).await.unwrap();
     let mut events = response.events().await.unwrap();
-    let mut last = None;
+    let mut is_done = false;
     while let Some(event) = events.next().await {
-        last = Some(event.unwrap().data);
+        is_done |= event.unwrap().data == "[DONE]";
     }
 
-    assert_eq!(last.as_deref(), Some("[DONE]"));
+    assert!(is_done);
     assert_eq!(gateway.requests().len(), 1);
-    gateway.assert_every_request_in(&session);
+    assert_every_request_in_turn(&gateway, &turn);
 }
 
-fn prompt(gateway: &Gateway) -> reqwest_012::RequestBuilder {
-    let client = reqwest_012::Client::builder().no_proxy().build().unwrap();
-    let call = client.post(gateway.url(CHAT));
-    call.bearer_auth(Gateway::KEY).body(PROMPT)
-}
-
-/// reqwest-eventsource sends a plain request, and sends it again where the stream breaks off.
+/// reqwest-eventsource sends a builder of reqwest 0.12 by itself, and sends it again where the
+/// stream breaks off, whatever session is current by then.
 #[tokio::test]
-async fn reqwest_eventsource_keeps_the_session_of_its_headers_when_it_reconnects() {
+async fn reqwest_eventsource_keeps_session_and_turn_when_it_reconnects() {
     let gateway = Gateway::start().unwrap();
-    let session = Session::new();
-    gateway.fail_next(1, Fault::CloseMidAnswer);
-    let call = prompt(&gateway).headers(session.headers());
-    let mut events = call.eventsource().unwrap();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Message(message)) if message.data == "[DONE]" => events.close(),
-            // It is the break, and what follows is another attempt.
-            Ok(_) | Err(_) => {}
+    let turn = Session::new().turn();
+    gateway.fail_next(2, Fault::CloseMidAnswer);
+    let http = reqwest_012::Client::builder()
+        .no_proxy()
+        .redirect(opencode().redirect_policy())
+        .build()
+        .unwrap();
+    let call = http
+        .post(gateway.url(CHAT))
+        .bearer_auth(Gateway::KEY)
+        .body(PROMPT);
+    let call = turn.in_scope(|| call.opencode_session(&opencode()));
+    let mut events = call.unwrap().eventsource().unwrap();
+    let mut breaks = 0;
+    let read = async {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Message(message)) if message.data == "[DONE]" => events.close(),
+                Ok(_) => {}
+                // What follows is another attempt.
+                Err(_) => breaks += 1,
+            }
         }
-    }
+    };
+    read.with_session(Session::new()).await;
 
-    assert_eq!(gateway.requests().len(), 2);
-    gateway.assert_every_request_in(&session);
-}
-
-/// What is lost: a plain request passes no plugin, so only its own headers give it a session.
-#[tokio::test]
-async fn reqwest_eventsource_knows_no_ambient_session() {
-    let gateway = Gateway::start().unwrap();
-    let mut events = prompt(&gateway).eventsource().unwrap();
-    let answer = events.next().with_session(Session::new()).await;
-
-    assert!(matches!(answer, Some(Err(_))));
-    assert_eq!(sessions(&gateway), [None]);
+    assert_eq!(breaks, 2);
+    assert_eq!(gateway.requests().len(), 3);
+    assert_every_request_in_turn(&gateway, &turn);
+    gateway.assert_every_client_is("compat");
 }

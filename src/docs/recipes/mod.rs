@@ -1,25 +1,56 @@
-//! How to adopt the crate, for one kind of client after the other.
+//! How to adopt the crate: find the line that describes your client.
 //!
-//! | your client | page |
+//! | how your client calls | page |
 //! |---|---|
-//! | an agent built on rig | [`rig`] |
+//! | a plain `reqwest::Client`, through one function | [`one_function`] |
+//! | a plain `reqwest::Client`, with `.send()` in many places | [`many_sends`] |
+//! | a client that is built anew for each call or provider | [`client_per_call`] |
+//! | moving from a plain client to a `ClientWithMiddleware` | [`error_type`] |
+//! | reqwest-retry, reqwest-tracing, readers of server-sent events | [`chain`] |
+//! | an ambient session of its own | [`own_session`] |
+//! | a URL, and headers as pairs of strings | [`string_headers`] |
+//! | blocking, and `spawn_blocking` | [`blocking`] |
+//! | an HTTP trait of its own, hyper or tower | [`http_trait`] |
+//! | rig | [`rig`] |
 //! | async-openai | [`async_openai`] |
 //! | genai | [`genai`] |
-//! | reqwest-retry, reqwest-tracing, readers of server-sent events | [`chain`] |
-//! | an HTTP trait of its own, or another HTTP library | [`http_trait`] |
-//! | a proxy or a router | [`proxy`] |
-//! | one that sends a pinned header today | [`pinned_header`] |
-//! | any of them, in its tests | [`testing`] |
+//!
+//! | what it does | page |
+//! |---|---|
+//! | stores conversations and resumes them | [`resume`] |
+//! | sums up conversations that grow long | [`compaction`] |
+//! | hands turns on to other processes | [`job_queue`] |
+//! | forwards the requests of others | [`proxy`] |
+//! | talks to several gateways | [`several_gateways`] |
+//! | must never send a call without its session | [`strict`] |
+//! | sends a pinned header today | [`pinned_header`] |
+//! | any of this, in its tests | [`testing`] |
+//!
+//! The lines on these pages are those of whole clients that run in this crate's own tests, with two
+//! conversations at once.
 
-// The code of some pages needs other crates. It is tested in the package `compat`.
+// The code of some pages needs other crates, or features. All of it is tested in `compat`.
 
 #[cfg(not(doctest))]
 #[doc = include_str!("async_openai.md")]
 pub mod async_openai {}
 
+#[cfg(any(not(doctest), feature = "blocking"))]
+#[doc = include_str!("blocking.md")]
+pub mod blocking {}
+
 #[cfg(not(doctest))]
 #[doc = include_str!("chain.md")]
 pub mod chain {}
+
+#[doc = include_str!("client_per_call.md")]
+pub mod client_per_call {}
+
+#[doc = include_str!("compaction.md")]
+pub mod compaction {}
+
+#[doc = include_str!("error_type.md")]
+pub mod error_type {}
 
 #[cfg(not(doctest))]
 #[doc = include_str!("genai.md")]
@@ -28,15 +59,41 @@ pub mod genai {}
 #[doc = include_str!("http_trait.md")]
 pub mod http_trait {}
 
+#[cfg(any(not(doctest), feature = "serde"))]
+#[doc = include_str!("job_queue.md")]
+pub mod job_queue {}
+
+#[doc = include_str!("many_sends.md")]
+pub mod many_sends {}
+
+#[doc = include_str!("one_function.md")]
+pub mod one_function {}
+
+#[doc = include_str!("own_session.md")]
+pub mod own_session {}
+
 #[doc = include_str!("pinned_header.md")]
 pub mod pinned_header {}
 
 #[doc = include_str!("proxy.md")]
 pub mod proxy {}
 
+#[cfg(any(not(doctest), feature = "serde"))]
+#[doc = include_str!("resume.md")]
+pub mod resume {}
+
 #[cfg(not(doctest))]
 #[doc = include_str!("rig.md")]
 pub mod rig {}
+
+#[doc = include_str!("several_gateways.md")]
+pub mod several_gateways {}
+
+#[doc = include_str!("strict.md")]
+pub mod strict {}
+
+#[doc = include_str!("string_headers.md")]
+pub mod string_headers {}
 
 #[doc = include_str!("testing.md")]
 pub mod testing {}

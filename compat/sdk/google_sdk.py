@@ -1,0 +1,81 @@
+"""Calls of the official SDK of Google: `google_sdk.py ORIGIN KEY`."""
+
+import sys
+import uuid
+
+from google import genai
+from google.genai import errors, types
+
+ORIGIN, KEY = sys.argv[1:]
+SYSTEM = "Use the tools, and be brief. " * 200
+CLOCK = types.FunctionDeclaration(name="clock", description="The time")
+TOOLS = [types.Tool(function_declarations=[CLOCK])]
+NOON = "It is noon."
+
+
+def client(base, version, **headers):
+    options = types.HttpOptions(base_url=ORIGIN + base, api_version=version, headers=headers)
+    return genai.Client(api_key=KEY, http_options=options)
+
+
+def hold(google):
+    def user(text):
+        return types.Content(role="user", parts=[types.Part(text=text)])
+
+    def options(**more):
+        return {
+            "model": "kimi-k3",
+            "contents": contents,
+            "config": types.GenerateContentConfig(system_instruction=SYSTEM, **more),
+        }
+
+    contents = [user("Hello")]
+    answer = google.models.generate_content(**options())
+    assert answer.text, answer
+    contents += [answer.candidates[0].content, user("And now?")]
+    text, usage = "", None
+    for chunk in google.models.generate_content_stream(**options()):
+        text += chunk.text or ""
+        usage = chunk.usage_metadata or usage
+    assert text, text
+    assert usage.cached_content_token_count > 0.9 * usage.prompt_token_count, usage
+
+    for stream in [False, True]:
+        before = contents
+        contents = contents + [user("What time is it?")]
+        with_tools = options(tools=TOOLS)
+        if stream:
+            calls = []
+            for chunk in google.models.generate_content_stream(**with_tools):
+                calls += chunk.function_calls or []
+            [call] = calls
+        else:
+            answer = google.models.generate_content(**with_tools)
+            [call] = answer.function_calls
+            assert answer.candidates[0].content.parts[0].thought_signature, answer
+        assert (call.name, call.args) == ("clock", {"zone": "UTC"}), call
+        response = types.Part.from_function_response(name="clock", response={"result": NOON})
+        contents += [
+            types.Content(role="model", parts=[types.Part(function_call=call)]),
+            types.Content(role="user", parts=[response]),
+        ]
+        assert google.models.generate_content(**options(tools=TOOLS)).text
+        contents = before
+
+
+def refused(google, model):
+    try:
+        google.models.generate_content(model=model, contents="Hello")
+    except errors.ClientError as error:
+        assert "MissingSessionID" in str(error), error
+    else:
+        raise AssertionError("a call without a session was answered")
+
+
+for base, version in [
+    ("/zen", "v1"),
+    ("/inference/google", "v1beta"),
+    ("/inference/go/google", "v1beta"),
+]:
+    hold(client(base, version, **{"x-opencode-session": str(uuid.uuid4())}))
+    refused(client(base, version), "kimi-k3" if "/go/" in base else "kimi-k3-free")

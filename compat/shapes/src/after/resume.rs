@@ -1,0 +1,35 @@
+//! A conversation that is stored, and resumed by the next process.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use reqwest_opencode_session::{Session, SessionId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A conversation's file. The session says whose subagent it is, where it is one.
+#[derive(Serialize, Deserialize)]
+pub struct Conversation {
+    pub session: Session,
+    pub history: Vec<Value>,
+}
+
+impl Conversation {
+    pub fn store(&self, file: &Path) -> Result<()> {
+        Ok(fs::write(file, serde_json::to_vec(self)?)?)
+    }
+
+    pub fn resume(file: &Path) -> Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(file)?)?)
+    }
+}
+
+/// From ids that are stored as text.
+pub fn session(id: &str, parent: Option<&str>) -> Result<Session> {
+    let session = Session::from(id.parse::<SessionId>()?);
+    Ok(match parent {
+        Some(parent) => session.with_parent(parent.parse()?),
+        None => session,
+    })
+}

@@ -1,0 +1,31 @@
+//! How real clients call: each shape as it was, and as it is with sessions.
+
+/// Without the library: OpenCode Go refuses their calls.
+pub mod before {
+    pub mod blocking;
+    pub mod client_per_call;
+    pub mod error_type;
+    pub mod http_trait;
+    pub mod many_sends;
+    pub mod one_function;
+    pub mod own_session;
+    pub mod string_headers;
+}
+
+/// With the library. The recipes show these files, whole or in part.
+pub mod after {
+    pub mod blocking;
+    pub mod client_per_call;
+    pub mod compaction;
+    pub mod error_type;
+    pub mod http_trait;
+    pub mod job_queue;
+    pub mod many_sends;
+    pub mod one_function;
+    pub mod own_session;
+    pub mod proxy;
+    pub mod resume;
+    pub mod several_gateways;
+    pub mod strict;
+    pub mod string_headers;
+}

@@ -1,0 +1,64 @@
+//! Moving from `reqwest::Client` to `ClientWithMiddleware` changes what an error is.
+
+use http::StatusCode;
+use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session_shapes::after::error_type::{Provider, converse};
+use reqwest_opencode_session_shapes::{after, before};
+
+use crate::support::{MODELS, PROMPTS, assert_kept_apart, assert_refused, both};
+
+fn provider(gateway: &Gateway) -> Provider {
+    Provider::new(&gateway.url("/zen/go/v1"), Gateway::KEY, MODELS[0]).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_with_middleware_keeps_two_conversations_apart() {
+    let gateway = Gateway::start().unwrap();
+    let run = |model| {
+        let provider = Provider::new(&gateway.url("/zen/go/v1"), Gateway::KEY, model).unwrap();
+        async move { converse(&provider, PROMPTS).await }
+    };
+    both(run).await.unwrap();
+    assert_kept_apart(&gateway, 2);
+}
+
+#[tokio::test]
+async fn a_plain_client_is_refused_without_sessions() {
+    use before::error_type::{Provider, converse};
+
+    let gateway = Gateway::start().unwrap();
+    let provider = Provider::new(&gateway.url("/zen/go/v1"), Gateway::KEY, MODELS[0]).unwrap();
+    assert_refused(&gateway, converse(&provider, PROMPTS).await);
+}
+
+#[tokio::test]
+async fn nowhere_in_the_chain_of_causes_is_an_error_of_reqwest() {
+    let gateway = Gateway::start().unwrap();
+    gateway.fail_next(3, Fault::CloseBeforeAnswer);
+    let error = provider(&gateway).answer("Hello").await.unwrap_err();
+
+    assert!(error.downcast_ref::<reqwest::Error>().is_none());
+    assert!(!error.chain().any(|cause| cause.is::<reqwest::Error>()));
+    assert!(!before::error_type::is_transient(&error));
+    assert!(after::error_type::is_transient(&error));
+}
+
+#[tokio::test]
+async fn an_error_of_a_response_is_one_of_reqwest_still() {
+    let gateway = Gateway::start().unwrap();
+    gateway.fail_next(3, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    let error = provider(&gateway).answer("Hello").await.unwrap_err();
+
+    assert!(error.downcast_ref::<reqwest::Error>().is_some());
+    assert!(after::error_type::is_transient(&error));
+    assert_eq!(gateway.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn retries_that_match_both_errors_try_again() {
+    let gateway = Gateway::start().unwrap();
+    gateway.fail_next(1, Fault::CloseBeforeAnswer);
+    gateway.fail_next(1, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    provider(&gateway).answer("Hello").await.unwrap();
+    assert_eq!(gateway.requests().len(), 3);
+}

@@ -1,0 +1,13 @@
+//! Two conversations at once through each shape of client, against the loopback gateway.
+//!
+//! While a gateway runs, it is a target of every middleware in the process: none of these
+//! applications has a hook for its tests.
+
+mod ambient;
+mod errors;
+mod gateways;
+mod pages;
+mod plain;
+mod queue;
+mod sessions;
+mod support;

@@ -1,0 +1,267 @@
+//! The paths of the gateway, in the two families that are in use side by side.
+
+use std::fmt;
+
+use http::Method;
+
+/// The wire formats of calls to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    ChatCompletions,
+    Responses,
+    Messages,
+    GenerateContent,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub family: Family,
+    /// Whether it is OpenCode Go that is asked, which refuses a call without a session.
+    pub go: bool,
+    pub asks: Asks,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Zen,
+    Inference,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// An answer of a model.
+    Model(Call),
+    /// The list of models.
+    Models,
+    /// How much of Go's limits is used.
+    Usage,
+    /// The classifier.
+    SystemOne,
+    /// A path that was served once.
+    Gone,
+}
+
+/// A call of a model, as far as the path says what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Call {
+    pub format: Format,
+    /// The model, where the path names it.
+    pub model: Option<String>,
+    /// Whether the path asks for a stream.
+    pub stream: bool,
+}
+
+impl Call {
+    /// The call that a path ends in, whatever comes before it.
+    pub fn at_end_of(path: &str) -> Option<Self> {
+        let (before, last) = path.rsplit_once('/')?;
+        let format = match last {
+            "completions" if before.ends_with("/chat") => Format::ChatCompletions,
+            "responses" => Format::Responses,
+            "messages" => Format::Messages,
+            _ => return Self::generate_content(last).filter(|_| before.ends_with("/models")),
+        };
+        Some(Self {
+            format,
+            model: None,
+            stream: false,
+        })
+    }
+
+    fn generate_content(segment: &str) -> Option<Self> {
+        let (model, action) = segment.split_once(':')?;
+        let stream = match action {
+            "generateContent" => false,
+            "streamGenerateContent" => true,
+            _ => return None,
+        };
+        Some(Self {
+            format: Format::GenerateContent,
+            model: Some(model.to_owned()),
+            stream,
+        })
+    }
+}
+
+impl Endpoint {
+    pub fn of(method: &Method, path: &str) -> Option<Self> {
+        let (family, rest) = match path.strip_prefix("/zen/") {
+            Some(rest) => (Family::Zen, rest),
+            None => (Family::Inference, path.strip_prefix("/inference/")?),
+        };
+        let (go, rest) = match rest.strip_prefix("go/") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        let asks = match (family, method) {
+            (Family::Inference, &Method::GET) if rest == "v1/models" && !go => Asks::Models,
+            (Family::Inference, _) if rest.starts_with("v1/") && !go => Asks::Gone,
+            (Family::Inference, &Method::GET) if rest == "openai/v1/models" => Asks::Models,
+            (Family::Inference, &Method::POST) if rest.starts_with("systemone/v1/") => {
+                Asks::SystemOne
+            }
+            (Family::Inference, &Method::POST) => {
+                let call = Call::at_end_of(path)?;
+                let base = match call.format {
+                    Format::ChatCompletions | Format::Responses => "openai/v1",
+                    Format::Messages => "anthropic/v1",
+                    Format::GenerateContent => "google/v1beta",
+                };
+                Asks::Model(call.directly_below(base, rest)?)
+            }
+            (Family::Zen, &Method::GET) if rest == "v1/models" => Asks::Models,
+            (Family::Zen, &Method::GET) if rest == "v1/usage" && go => Asks::Usage,
+            (Family::Zen, &Method::POST) if rest == "v1/systemone" => Asks::SystemOne,
+            (Family::Zen, &Method::POST) => {
+                let call = Call::at_end_of(path)?;
+                if go && call.format == Format::GenerateContent {
+                    return None;
+                }
+                Asks::Model(call.directly_below("v1", rest)?)
+            }
+            _ => return None,
+        };
+        Some(Self { family, go, asks })
+    }
+
+    /// Whether its list of models is for those who have a key.
+    pub fn lists_models_with_a_key(&self) -> bool {
+        self.family == Family::Inference
+    }
+
+    /// The headers that the gateway takes the key from.
+    pub fn key_headers(&self) -> &'static [Key] {
+        match (self.family, &self.asks) {
+            (Family::Inference, _) => &[Key::Authorization, Key::XApiKey, Key::XGoogApiKey],
+            (Family::Zen, Asks::Model(call)) => match call.format {
+                Format::ChatCompletions | Format::Responses => &[Key::Authorization],
+                Format::Messages => &[Key::XApiKey],
+                Format::GenerateContent => &[Key::XGoogApiKey],
+            },
+            (Family::Zen, _) => &[Key::Authorization],
+        }
+    }
+}
+
+impl Call {
+    fn directly_below(self, base: &str, rest: &str) -> Option<Self> {
+        let call = rest.strip_prefix(base)?.strip_prefix('/')?;
+        let segments = match self.format {
+            Format::ChatCompletions | Format::GenerateContent => 2,
+            Format::Responses | Format::Messages => 1,
+        };
+        (call.split('/').count() == segments).then_some(self)
+    }
+}
+
+/// A header that a key is sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Authorization,
+    XApiKey,
+    XGoogApiKey,
+}
+
+impl Key {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Authorization => "authorization",
+            Self::XApiKey => "x-api-key",
+            Self::XGoogApiKey => "x-goog-api-key",
+        }
+    }
+}
+
+/// What to say of a path that is none: the nearest one that is.
+pub(super) struct NotFound<'a> {
+    pub method: &'a Method,
+    pub path: &'a str,
+}
+
+impl fmt::Display for NotFound<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, path } = self;
+        let (nearest_method, nearest) = self.nearest();
+        write!(
+            f,
+            "There is no {method} {path}. The nearest path is {nearest_method} {nearest}"
+        )?;
+        match Call::at_end_of(&nearest).map(|call| call.format) {
+            Some(Format::ChatCompletions | Format::Responses) => {
+                f.write_str(": the base URL of an OpenAI SDK ends in /v1.")
+            }
+            Some(Format::Messages) => {
+                f.write_str(": the base URL of an Anthropic SDK ends before /v1.")
+            }
+            Some(Format::GenerateContent) => f.write_str(
+                ": the base URL of a Google SDK ends before the version, \
+                which is v1 on /zen and v1beta on /inference.",
+            ),
+            None => f.write_str("."),
+        }
+    }
+}
+
+impl NotFound<'_> {
+    fn nearest(&self) -> (Method, String) {
+        let model = self
+            .path
+            .rsplit('/')
+            .next()
+            .and_then(Call::generate_content)
+            .and_then(|call| call.model);
+        let model = model.as_deref().unwrap_or("{model}");
+        let action = match self.path.contains("streamGenerateContent") {
+            true => "streamGenerateContent",
+            false => "generateContent",
+        };
+        let mut paths = vec![];
+        for go in ["", "/go"] {
+            for (method, call) in [
+                (Method::POST, "chat/completions"),
+                (Method::POST, "responses"),
+                (Method::POST, "messages"),
+                (Method::GET, "models"),
+            ] {
+                paths.push((method, format!("/zen{go}/v1/{call}")));
+            }
+            for (method, call) in [
+                (Method::POST, "openai/v1/chat/completions"),
+                (Method::POST, "openai/v1/responses"),
+                (Method::POST, "anthropic/v1/messages"),
+                (Method::GET, "openai/v1/models"),
+            ] {
+                paths.push((method, format!("/inference{go}/{call}")));
+            }
+            let google = format!("/inference{go}/google/v1beta/models/{model}:{action}");
+            paths.push((Method::POST, google));
+        }
+        paths.push((Method::POST, format!("/zen/v1/models/{model}:{action}")));
+        paths.push((Method::GET, "/zen/go/v1/usage".to_owned()));
+        let nearest = paths.into_iter().min_by_key(|(method, path)| {
+            distance(self.path, path) * 2 + usize::from(method != self.method)
+        });
+        nearest.expect("there are paths")
+    }
+}
+
+/// How many segments must be put in or taken away; the last ones count more, because they say what
+/// the client wants.
+fn distance(one: &str, other: &str) -> usize {
+    let segments = |path: &str| -> Vec<String> {
+        let path = path.trim_matches('/').to_ascii_lowercase();
+        path.split('/').map(str::to_owned).collect()
+    };
+    let (one, other) = (segments(one), segments(other));
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, left) in one.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, right) in other.iter().enumerate() {
+            let changed = diagonal + 2 * usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()] * 2 + usize::from(one.last() != other.last()) * 2
+}

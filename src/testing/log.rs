@@ -1,0 +1,962 @@
+//! What was asked and answered, and what stands out in it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::SystemTime;
+
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::answer::{Answer, Usage};
+use super::continuity::Continuity;
+use super::endpoint::Call;
+use super::prompt::Prompt;
+use crate::{header, session};
+
+/// The record of a gateway's calls, and the judgement on them.
+///
+/// [`Gateway::log`](super::Gateway::log) is the one of a gateway. A proxy that looks on while
+/// others call the real gateway keeps one of its own: it [records](Self::record) each request and
+/// says how it was [answered](Self::answer).
+///
+/// ```
+/// use http::{Request, StatusCode};
+/// use reqwest_opencode_session::testing::{Answer, Log, Mark};
+///
+/// let log = Log::default();
+/// let (request, body) = Request::post("https://opencode.ai/zen/go/v1/chat/completions")
+///     .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#)?
+///     .into_parts();
+/// let number = log.record(&request, body);
+/// log.answer(number, &Answer::with_status(StatusCode::BAD_REQUEST));
+///
+/// let seen = &log.requests()[0];
+/// assert_eq!(seen.marks, [Mark::Missing]);
+/// assert_eq!(
+///     seen.to_string(),
+///     "#1 call: 'Hello', kimi-k3, 1 message, no tools: \
+///      POST /zen/go/v1/chat/completions without a session, answered 400 Bad Request",
+/// );
+/// # Ok::<(), http::Error>(())
+/// ```
+///
+/// # Rules
+///
+/// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that asks
+///   no model, such as one for the list of models, needs no session.
+/// - **Continuity** is judged when an answer's status is known: a call that was refused counts for
+///   nothing. A prompt that begins with all of an earlier one, and goes on, [continues] it.
+/// - **Moved** is a call that continues a prompt of another session, unless its parent header names
+///   that session or the fork was [expected](Self::expect_fork).
+/// - **Shared** is a session in which two conversations with the same tools and system prompt go
+///   on, of which the later one does not begin with an answer of that session, as it would after a
+///   compaction.
+/// - **Bounded**: [`Limits`] say how much is kept. What is dropped first is the oldest that has no
+///   fault; [`dropped`](Self::dropped) counts.
+///
+/// A clone is the same log.
+///
+/// [continues]: SeenRequest::continues
+#[derive(Debug, Clone, Default)]
+pub struct Log(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    records: Mutex<Records>,
+    /// The revision of the latest change.
+    revision: watch::Sender<u64>,
+}
+
+/// How much a [`Log`] and a [`Gateway`](super::Gateway) keep.
+///
+/// ```
+/// use reqwest_opencode_session::testing::{Gateway, Limits};
+///
+/// let limits = Limits::default().requests(100_000);
+/// let gateway = Gateway::builder().limits(limits).start()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "limits do nothing until a log or a gateway has them"]
+pub struct Limits {
+    pub(super) requests: usize,
+    pub(super) bodies: usize,
+    pub(super) prompts: usize,
+    pub(super) cache: usize,
+    pub(super) body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests: 10_000,
+            bodies: 16 << 20,
+            prompts: 20_000,
+            cache: 64 << 20,
+            body: 32 << 20,
+        }
+    }
+}
+
+impl Limits {
+    /// How many requests are kept: 10,000 unless set.
+    pub fn requests(mut self, count: usize) -> Self {
+        self.requests = count;
+        self
+    }
+
+    /// How many bytes of their bodies are kept in all: 16 MiB unless set.
+    pub fn bodies(mut self, bytes: usize) -> Self {
+        self.bodies = bytes;
+        self
+    }
+
+    /// How many prompts are remembered as hashes, to tell which later one continues them, and how
+    /// many conversations the gateway's providers know: 20,000 unless set.
+    pub fn prompts(mut self, count: usize) -> Self {
+        self.prompts = count;
+        self
+    }
+
+    /// How many bytes of prompts the gateway's providers keep in their caches: 64 MiB unless set.
+    pub fn cache(mut self, bytes: usize) -> Self {
+        self.cache = bytes;
+        self
+    }
+
+    /// The longest body, in bytes, that the gateway takes: 32 MiB unless set. It answers a longer
+    /// one with 413.
+    pub fn body(mut self, bytes: usize) -> Self {
+        self.body = bytes;
+        self
+    }
+}
+
+/// A request, what it asks for, and what it was answered.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SeenRequest {
+    /// Its number: 1 for the first one, and never used again.
+    pub number: u64,
+    /// When it had come in.
+    pub at: SystemTime,
+    /// The method.
+    pub method: Method,
+    /// The path, without the query.
+    pub path: String,
+    /// All headers; those that carry a key are marked as sensitive, so that `Debug` does not print
+    /// it.
+    pub headers: HeaderMap,
+    /// The body as it came; none where it was not read, or is no longer [kept](Limits::bodies).
+    pub body: Option<Bytes>,
+
+    /// The session, from `x-opencode-session` or another name that the gateway accepts.
+    pub session: Option<String>,
+    /// `x-opencode-request`.
+    pub turn: Option<String>,
+    /// `x-opencode-client`.
+    pub client: Option<String>,
+    /// `x-opencode-project`.
+    pub project: Option<String>,
+    /// `x-parent-session-id`.
+    pub parent: Option<String>,
+
+    /// The model that was asked for.
+    pub model: Option<String>,
+    /// Whether the answer is to come as a stream.
+    pub stream: bool,
+    /// The names of the tools that the model may call.
+    pub tools: Vec<String>,
+    /// How many messages the prompt has, those of the system among them.
+    pub messages: usize,
+    /// The first words of the system prompt.
+    pub system: Option<String>,
+    /// The first words of the user's last message.
+    pub prompt: Option<String>,
+
+    /// The provider that was picked, unless the request was refused before that.
+    pub provider: Option<String>,
+    /// The status of the answer; none where there is no answer yet, or never was one.
+    pub status: Option<StatusCode>,
+    /// In a refusal, its `error.type`, such as `MissingSessionID`.
+    pub error: Option<String>,
+    /// In a refusal, its message.
+    pub error_message: Option<String>,
+    /// The tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Those of them that the provider had in its cache.
+    pub cached_tokens: u64,
+    /// The tokens of the answer.
+    pub output_tokens: u64,
+    /// What the gateway bills, in US dollars, where its answer says so.
+    pub cost: Option<f64>,
+
+    /// The number of the request whose prompt this one continues.
+    pub continues: Option<u64>,
+    /// What stands out in it.
+    pub marks: Vec<Mark>,
+}
+
+/// Something that stands out in a request. `Display` says it in words.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Mark {
+    /// A call of a model without a session.
+    Missing,
+    /// The header of the session is there more than once, so that the gateway reads all its values
+    /// as one id.
+    Doubled,
+    /// The session is longer than 128 characters, or not of visible ASCII characters alone.
+    Malformed,
+    /// It continues a prompt of another session.
+    Moved {
+        /// The number of the request that it continues.
+        continues: u64,
+        /// The session of that request.
+        from: String,
+        /// Whether the conversation was in this session before. If it was not, then this may be a
+        /// fork; if it was, then it goes to and fro between sessions.
+        back: bool,
+    },
+    /// Its session holds another conversation, too.
+    Shared {
+        /// The number of the request that its conversation began with.
+        conversation: u64,
+        /// The number of the request that the other one began with.
+        other: u64,
+    },
+    /// It is in [`Session::process`](crate::Session), the session of the whole process: right for a
+    /// program of one conversation, wrong for a server. No [fault](Self::is_fault) in itself.
+    ProcessSession,
+}
+
+impl Mark {
+    /// One word for it: `missing`, `doubled`, `malformed`, `moved`, `shared` or `process`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Doubled => "doubled",
+            Self::Malformed => "malformed",
+            Self::Moved { .. } => "moved",
+            Self::Shared { .. } => "shared",
+            Self::ProcessSession => "process",
+        }
+    }
+
+    /// Whether it is wrong in any program.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, Self::ProcessSession)
+    }
+
+    /// Whether it may be a fork: a conversation that goes on in a session in which it never was.
+    pub fn may_be_fork(&self) -> bool {
+        matches!(self, Self::Moved { back: false, .. })
+    }
+
+    /// The same as JSON: its `name`, the `reason` in words, and its fields.
+    pub fn to_json(&self) -> Value {
+        let mut mark = json!({"name": self.name(), "reason": self.to_string()});
+        match self {
+            Self::Moved {
+                continues,
+                from,
+                back,
+            } => {
+                mark["continues"] = (*continues).into();
+                mark["from"] = from.as_str().into();
+                mark["back"] = (*back).into();
+            }
+            Self::Shared {
+                conversation,
+                other,
+            } => {
+                mark["conversation"] = (*conversation).into();
+                mark["other"] = (*other).into();
+            }
+            _ => {}
+        }
+        mark
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("no session"),
+            Self::Doubled => f.write_str("the session's header is there more than once"),
+            Self::Malformed => f.write_str(
+                "the session is no id of 1 to 128 visible ASCII characters without a space",
+            ),
+            Self::Moved {
+                continues,
+                from,
+                back: false,
+            } => write!(
+                f,
+                "moved: it continues #{continues}, which was in session {from}, or is a fork of it"
+            ),
+            Self::Moved {
+                continues, from, ..
+            } => write!(
+                f,
+                "moved: it continues #{continues}, which was in session {from}, \
+                and the conversation was in this session before"
+            ),
+            Self::Shared {
+                conversation,
+                other,
+            } => write!(
+                f,
+                "shared: its session holds the conversation that began with #{conversation} \
+                and the one that began with #{other}"
+            ),
+            Self::ProcessSession => f.write_str("in the session of the whole process"),
+        }
+    }
+}
+
+impl SeenRequest {
+    fn new(head: &Parts, body: Option<Bytes>, prompt: Option<&Prompt>) -> Self {
+        // Copied, because a value may be a slice of the connection's whole read buffer.
+        let headers: HeaderMap = head.headers.iter().map(copied).collect();
+        let path = head.uri.path();
+        let call = Call::at_end_of(path);
+        let session_name = header::SESSION_NAMES
+            .into_iter()
+            .find(|name| value(&headers, name).is_some());
+        let session_name = session_name.as_ref();
+        let empty = Prompt::default();
+        let prompt = prompt.unwrap_or(&empty);
+        let model = call.as_ref().and_then(|call| call.model.clone());
+        let mut request = Self {
+            number: 0,
+            at: SystemTime::now(),
+            method: head.method.clone(),
+            path: path.to_owned(),
+            body,
+            session: session_name.and_then(|name| value(&headers, name)),
+            turn: value(&headers, &header::TURN),
+            client: value(&headers, &header::CLIENT),
+            project: value(&headers, &header::PROJECT),
+            parent: value(&headers, &header::PARENT_SESSION),
+            model: model.or_else(|| prompt.model.clone()),
+            stream: prompt.stream || call.is_some_and(|call| call.stream),
+            tools: prompt.tools.clone(),
+            messages: prompt.messages,
+            system: prompt.system.clone(),
+            prompt: prompt.user.clone(),
+            provider: None,
+            status: None,
+            error: None,
+            error_message: None,
+            prompt_tokens: 0,
+            cached_tokens: 0,
+            output_tokens: 0,
+            cost: None,
+            continues: None,
+            marks: vec![],
+            headers,
+        };
+        let mark = match (session_name, &request.session) {
+            (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
+                Some(Mark::Doubled)
+            }
+            (Some(name), _) if header::sole_token(&request.headers, name).is_none() => {
+                Some(Mark::Malformed)
+            }
+            (_, Some(id))
+                if session::process_id().is_some_and(|process| process.as_ref() == id) =>
+            {
+                Some(Mark::ProcessSession)
+            }
+            (_, None) if request.asks_a_model() => Some(Mark::Missing),
+            _ => None,
+        };
+        request.marks.extend(mark);
+        request
+    }
+
+    /// Whether it asks a model, and so must be in a session. One for the list of models does not.
+    pub fn asks_a_model(&self) -> bool {
+        self.method == Method::POST
+            && (self.model.is_some() || Call::at_end_of(&self.path).is_some())
+    }
+
+    /// Whether a mark of it is a [fault](Mark::is_fault).
+    pub fn has_fault(&self) -> bool {
+        self.marks.iter().any(Mark::is_fault)
+    }
+
+    /// What kind of call it looks like: `title`, `summary`, `commit message`, `models` or `call`. A
+    /// guess by the words of a prompt without tools, for the eye alone.
+    pub fn kind(&self) -> &'static str {
+        if !self.asks_a_model() {
+            return match self.path.ends_with("/models") {
+                true => "models",
+                false => "request",
+            };
+        }
+        let words = [&self.system, &self.prompt].map(|words| words.as_deref().unwrap_or_default());
+        let words = words.join(" ").to_ascii_lowercase();
+        let kinds = [
+            ("commit message", "commit message"),
+            ("title", "title"),
+            ("summar", "summary"),
+            ("compact", "summary"),
+        ];
+        let kind = kinds.iter().find(|(word, _)| words.contains(word));
+        match kind {
+            Some((_, kind)) if self.tools.is_empty() => kind,
+            _ => "call",
+        }
+    }
+
+    /// What the call is, in a few words: `title: 'Generate a title…', kimi-k3, 2 messages, no
+    /// tools`.
+    pub fn name(&self) -> String {
+        if !self.asks_a_model() {
+            return self.kind().to_owned();
+        }
+        let count = |count: usize, what: &str| match count {
+            0 => format!("no {what}s"),
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let words = self.prompt.as_deref().or(self.system.as_deref());
+        let parts = [
+            words.map_or_else(
+                || "no prompt".to_owned(),
+                |words| format!("'{}'", short(words)),
+            ),
+            self.model.clone().unwrap_or_else(|| "no model".to_owned()),
+            count(self.messages, "message"),
+            count(self.tools.len(), "tool"),
+        ];
+        format!("{}: {}", self.kind(), parts.join(", "))
+    }
+
+    /// The same as JSON, without the body and without what carries a key.
+    pub fn to_json(&self) -> Value {
+        let headers: serde_json::Map<String, Value> = (self.headers.keys())
+            .map(|name| (name.as_str().to_owned(), shown(&self.headers, name).into()))
+            .collect();
+        let since = self.at.duration_since(SystemTime::UNIX_EPOCH);
+        json!({
+            "number": self.number,
+            "at": since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+            "method": self.method.as_str(),
+            "path": self.path,
+            "headers": headers,
+            "session": self.session,
+            "turn": self.turn,
+            "client": self.client,
+            "project": self.project,
+            "parent": self.parent,
+            "kind": self.kind(),
+            "name": self.name(),
+            "model": self.model,
+            "stream": self.stream,
+            "tools": self.tools,
+            "messages": self.messages,
+            "system": self.system,
+            "prompt": self.prompt,
+            "provider": self.provider,
+            "status": self.status.map(|status| status.as_u16()),
+            "error": self.error,
+            "error_message": self.error_message,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "output_tokens": self.output_tokens,
+            "cost": self.cost,
+            "continues": self.continues,
+            "marks": self.marks.iter().map(Mark::to_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn take(&mut self, answer: &Answer) {
+        fn update<T: Clone>(own: &mut Option<T>, new: &Option<T>) {
+            if new.is_some() {
+                own.clone_from(new);
+            }
+        }
+        update(&mut self.status, &answer.status);
+        update(&mut self.error, &answer.error);
+        update(&mut self.error_message, &answer.error_message);
+        update(&mut self.provider, &answer.provider);
+        update(&mut self.cost, &answer.cost);
+        if let Some(Usage {
+            prompt,
+            cached,
+            output,
+        }) = answer.usage
+        {
+            self.prompt_tokens = prompt;
+            self.cached_tokens = cached;
+            self.output_tokens = output;
+        }
+    }
+}
+
+impl fmt::Display for SeenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{} ", self.number)?;
+        if self.asks_a_model() {
+            write!(f, "{}: ", self.name())?;
+        }
+        write!(f, "{} {}", self.method, self.path)?;
+        match &self.session {
+            Some(session) => write!(f, " in session {session}")?,
+            None => f.write_str(" without a session")?,
+        }
+        match (self.status, &self.error) {
+            (None, _) => f.write_str(", not answered")?,
+            (Some(status), None) => write!(f, ", answered {status}")?,
+            (Some(status), Some(error)) => write!(f, ", answered {status} ({error})")?,
+        }
+        for mark in self.marks.iter().filter(|mark| **mark != Mark::Missing) {
+            write!(f, "; {mark}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies a header, and marks it where it carries a key.
+fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
+    let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("it is a header's name");
+    let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header's value");
+    copy.set_sensitive(value.is_sensitive() || is_secret(&name));
+    (name, copy)
+}
+
+fn is_secret(name: &HeaderName) -> bool {
+    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
+        || matches!(name.as_str(), "x-api-key" | "x-goog-api-key" | "api-key")
+}
+
+/// A header as the gateway reads it: several values joined by commas, and an empty one as none.
+pub(super) fn value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<String> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.as_bytes().iter().copied().map(char::from).collect())
+        .collect();
+    Some(values.join(", ")).filter(|value| !value.is_empty())
+}
+
+/// A header for the eye, without a key.
+fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
+    match headers.get_all(name).iter().any(HeaderValue::is_sensitive) {
+        true => "(hidden)".to_owned(),
+        false => value(headers, name).unwrap_or_default(),
+    }
+}
+
+/// The beginning of an excerpt, cut between words.
+fn short(words: &str) -> String {
+    const LENGTH: usize = 40;
+    let mut end = 0;
+    for (at, word) in words.split_inclusive(' ').scan(0, |at, word| {
+        *at += word.chars().count();
+        Some((*at, word))
+    }) {
+        if at > LENGTH && end > 0 {
+            return format!("{}…", words[..end].trim_end());
+        }
+        end += word.len();
+    }
+    match words.char_indices().nth(LENGTH) {
+        Some((at, _)) if !words.contains(' ') => format!("{}…", &words[..at]),
+        _ => words.to_owned(),
+    }
+}
+
+/// What is behind the lock.
+#[derive(Debug)]
+struct Records {
+    limits: Limits,
+    last: u64,
+    revision: u64,
+    requests: BTreeMap<u64, Recorded>,
+    /// The numbers of those without a fault: they are dropped first.
+    faultless: BTreeSet<u64>,
+    /// The requests by the revision of their last change.
+    changes: BTreeMap<u64, u64>,
+    dropped: u64,
+    dropped_faults: u64,
+    /// The numbers of those whose body is kept, the oldest first, and how long these are in all.
+    bodies: BTreeMap<u64, usize>,
+    body_bytes: usize,
+    /// The prompts of those that have no status yet.
+    pending: HashMap<u64, Prompt>,
+    continuity: Continuity,
+    forks: HashSet<(String, String)>,
+    all_forks: bool,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    request: SeenRequest,
+    revision: u64,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+/// A request that was read, and is not recorded yet.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    pub request: SeenRequest,
+    pub prompt: Option<Prompt>,
+}
+
+impl Unrecorded {
+    /// Reads a request. This is the work that needs no lock.
+    pub fn read(head: &Parts, body: Option<Bytes>) -> Self {
+        let prompt = body.as_ref().and_then(|body| Prompt::read(body));
+        Self {
+            request: SeenRequest::new(head, body, prompt.as_ref()),
+            prompt,
+        }
+    }
+}
+
+impl Log {
+    /// A log that keeps this much.
+    pub fn with_limits(limits: Limits) -> Self {
+        Self(Arc::new(Shared {
+            records: Mutex::new(Records::new(limits)),
+            revision: watch::Sender::default(),
+        }))
+    }
+
+    /// Records a request whose body has come in, and tells its number.
+    ///
+    /// The body is read before the log is locked: a long one keeps no other call waiting.
+    pub fn record(&self, head: &Parts, body: impl Into<Bytes>) -> u64 {
+        // Copied, because it may be a slice of a larger buffer.
+        let body = Bytes::copy_from_slice(&body.into());
+        self.push(Unrecorded::read(head, Some(body)), None)
+    }
+
+    /// Records a request, and what it was answered where that is known.
+    pub(super) fn push(&self, unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
+        self.change(|records| {
+            let number = records.push(unrecorded);
+            if let Some(answer) = answer {
+                records.answer(number, answer);
+            }
+            number
+        })
+    }
+
+    /// Says what a request was answered, as far as it is known by now. What is none in the answer
+    /// stays as it was, so that a stream's status can be told before its usage.
+    pub fn answer(&self, number: u64, answer: &Answer) {
+        self.change(|records| records.answer(number, answer));
+    }
+
+    /// The requests that are kept, in the order in which they came.
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        let records = self.records();
+        let requests = records.requests.values();
+        requests.map(|recorded| recorded.request.clone()).collect()
+    }
+
+    /// The same, and forgets them. Later ones are still known to continue them.
+    pub fn take(&self) -> Vec<SeenRequest> {
+        self.records().take()
+    }
+
+    /// The request of this number, where it is kept.
+    pub fn get(&self, number: u64) -> Option<SeenRequest> {
+        let records = self.records();
+        let recorded = records.requests.get(&number);
+        recorded.map(|recorded| recorded.request.clone())
+    }
+
+    /// How many requests were dropped, because there were more than the [limit](Limits::requests).
+    pub fn dropped(&self) -> u64 {
+        self.records().dropped
+    }
+
+    /// How many of the dropped ones had a fault. They are dropped only where there is no other.
+    pub fn dropped_faults(&self) -> u64 {
+        self.records().dropped_faults
+    }
+
+    /// Each request as it comes, and again when it changes.
+    ///
+    /// ```
+    /// # use http::Request;
+    /// # use reqwest_opencode_session::testing::Log;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), http::Error> {
+    /// let log = Log::default();
+    /// let mut changes = log.changes();
+    /// let (request, body) = Request::get("/zen/v1/models").body("")?.into_parts();
+    /// log.record(&request, body);
+    /// assert_eq!(changes.next().await.unwrap().len(), 1);
+    ///
+    /// drop(log);
+    /// assert!(changes.next().await.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn changes(&self) -> Changes {
+        Changes {
+            log: Arc::downgrade(&self.0),
+            revision: self.0.revision.subscribe(),
+            seen: 0,
+        }
+    }
+
+    /// Declares that `fork` is a fork of `original`, both of them ids: then a call that moves from
+    /// that session to this one is right. It does not matter whether this is said before or after.
+    pub fn expect_fork(&self, original: impl AsRef<str>, fork: impl AsRef<str>) {
+        let (from, to) = (original.as_ref(), fork.as_ref());
+        self.change(|records| {
+            records.forks.insert((from.to_owned(), to.to_owned()));
+            records.unmark(|request, mark| {
+                matches!(mark, Mark::Moved { from: before, .. } if before == from)
+                    && request.session.as_deref() == Some(to)
+            });
+        });
+    }
+
+    /// Takes every call that [may be a fork](Mark::may_be_fork) for one.
+    pub fn allow_forks(&self) {
+        self.change(|records| {
+            records.all_forks = true;
+            records.unmark(|_, mark| mark.may_be_fork());
+        });
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.0
+            .records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Records) -> T) -> T {
+        let mut records = self.records();
+        let result = change(&mut records);
+        let revision = records.revision;
+        drop(records);
+        self.0.revision.send_if_modified(|latest| {
+            let changed = *latest < revision;
+            *latest = revision.max(*latest);
+            changed
+        });
+        result
+    }
+}
+
+/// The requests of a [`Log`] as they come. Made by [`Log::changes`].
+#[derive(Debug)]
+pub struct Changes {
+    log: Weak<Shared>,
+    revision: watch::Receiver<u64>,
+    seen: u64,
+}
+
+impl Changes {
+    /// The most requests that are given at once.
+    const BATCH: usize = 1000;
+
+    /// Waits for requests that are new or have changed, and gives at most 1,000 of them, those that
+    /// changed first first. One that changes twice meanwhile is given once, one that is dropped
+    /// meanwhile is not.
+    ///
+    /// None once the log is gone. It can be dropped while it waits, and nothing is lost.
+    pub async fn next(&mut self) -> Option<Vec<SeenRequest>> {
+        loop {
+            let seen = self.seen;
+            let waited = self.revision.wait_for(|latest| *latest > seen).await;
+            waited.ok()?;
+            let log = self.log.upgrade()?;
+            let records = log.records.lock().unwrap_or_else(PoisonError::into_inner);
+            let changes = records.changes.range(seen + 1..).take(Self::BATCH);
+            let (revisions, requests): (Vec<u64>, Vec<SeenRequest>) = changes
+                .map(|(revision, number)| (*revision, records.requests[number].request.clone()))
+                .unzip();
+            // Where all of them were dropped again, there is nothing up to the latest one.
+            self.seen = revisions.last().copied().unwrap_or(records.revision);
+            if !requests.is_empty() {
+                return Some(requests);
+            }
+        }
+    }
+}
+
+impl Records {
+    fn new(limits: Limits) -> Self {
+        Self {
+            last: 0,
+            revision: 0,
+            requests: BTreeMap::new(),
+            faultless: BTreeSet::new(),
+            changes: BTreeMap::new(),
+            dropped: 0,
+            dropped_faults: 0,
+            bodies: BTreeMap::new(),
+            body_bytes: 0,
+            pending: HashMap::new(),
+            continuity: Continuity::new(limits.prompts),
+            forks: HashSet::new(),
+            all_forks: false,
+            limits,
+        }
+    }
+
+    fn push(
+        &mut self,
+        Unrecorded {
+            mut request,
+            prompt,
+        }: Unrecorded,
+    ) -> u64 {
+        self.last += 1;
+        let number = self.last;
+        request.number = number;
+        if let Some(body) = &request.body {
+            self.bodies.insert(number, body.len());
+            self.body_bytes += body.len();
+        }
+        self.pending.extend(prompt.map(|prompt| (number, prompt)));
+        let revision = 0;
+        self.requests.insert(number, Recorded { request, revision });
+        self.touch(number);
+        while self.body_bytes > self.limits.bodies {
+            self.drop_the_oldest_body();
+        }
+        while self.requests.len() > self.limits.requests.max(1) {
+            self.drop_the_oldest();
+        }
+        number
+    }
+
+    fn answer(&mut self, number: u64, answer: &Answer) {
+        // A call that was refused counts for nothing.
+        let judged = match answer.status {
+            Some(status) if status.is_success() => self.pending.remove(&number),
+            Some(_) => {
+                self.pending.remove(&number);
+                None
+            }
+            None => None,
+        };
+        let Some(Recorded { request, .. }) = self.requests.get_mut(&number) else {
+            return;
+        };
+        request.take(answer);
+        if let Some(prompt) = judged {
+            let session = request.session.as_deref();
+            let parent = request.parent.as_deref();
+            let judgement = self.continuity.add(number, session, parent, &prompt);
+            request.continues = judgement.continues;
+            if let (Some(moved), Some(continues)) = (judgement.moved, judgement.continues) {
+                let pair = (
+                    moved.from.to_string(),
+                    session.unwrap_or_default().to_owned(),
+                );
+                if !(self.forks.contains(&pair) || self.all_forks && !moved.back) {
+                    request.marks.push(Mark::Moved {
+                        continues,
+                        from: pair.0,
+                        back: moved.back,
+                    });
+                }
+            }
+            request
+                .marks
+                .extend(judgement.shared.map(|shared| Mark::Shared {
+                    conversation: shared.conversation,
+                    other: shared.other,
+                }));
+        }
+        if let Some(text) = &answer.text {
+            self.continuity.answered(number, text);
+        }
+        self.touch(number);
+    }
+
+    /// Gives a request that has changed a new revision.
+    fn touch(&mut self, number: u64) {
+        let Some(recorded) = self.requests.get_mut(&number) else {
+            return;
+        };
+        self.revision += 1;
+        self.changes.remove(&recorded.revision);
+        recorded.revision = self.revision;
+        self.changes.insert(self.revision, number);
+        if recorded.request.has_fault() {
+            self.faultless.remove(&number);
+        } else {
+            self.faultless.insert(number);
+        }
+    }
+
+    fn unmark(&mut self, unmarks: impl Fn(&SeenRequest, &Mark) -> bool) {
+        let mut changed = vec![];
+        for (number, Recorded { request, .. }) in &mut self.requests {
+            let mut marks = mem::take(&mut request.marks);
+            let before = marks.len();
+            marks.retain(|mark| !unmarks(request, mark));
+            if marks.len() < before {
+                changed.push(*number);
+            }
+            request.marks = marks;
+        }
+        changed.into_iter().for_each(|number| self.touch(number));
+    }
+
+    fn drop_the_oldest_body(&mut self) {
+        let Some((number, length)) = self.bodies.pop_first() else {
+            return;
+        };
+        self.body_bytes -= length;
+        if let Some(Recorded { request, .. }) = self.requests.get_mut(&number) {
+            request.body = None;
+        }
+    }
+
+    fn drop_the_oldest(&mut self) {
+        let oldest = self.faultless.first().or(self.requests.keys().next());
+        let Some(Recorded { request, .. }) = oldest.copied().and_then(|number| self.remove(number))
+        else {
+            return;
+        };
+        self.dropped += 1;
+        self.dropped_faults += u64::from(request.has_fault());
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Recorded> {
+        let recorded = self.requests.remove(&number)?;
+        self.faultless.remove(&number);
+        self.changes.remove(&recorded.revision);
+        self.pending.remove(&number);
+        if let Some(length) = self.bodies.remove(&number) {
+            self.body_bytes -= length;
+        }
+        Some(recorded)
+    }
+
+    fn take(&mut self) -> Vec<SeenRequest> {
+        let numbers: Vec<u64> = self.requests.keys().copied().collect();
+        let taken = numbers.into_iter().filter_map(|number| self.remove(number));
+        let taken = taken.map(|recorded| recorded.request).collect();
+        self.dropped = 0;
+        self.dropped_faults = 0;
+        taken
+    }
+}

@@ -1,0 +1,217 @@
+//! What the connection is to do with a request, and the shapes of what is not an answer of a model.
+
+use std::time::Duration;
+
+use http::header::{LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use hyper::body::Bytes;
+use serde_json::Value;
+
+use super::answer::Answer;
+
+/// What the connection is to do with a request.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub delay: Duration,
+    /// Where it has no status, the connection is closed.
+    pub answer: Answer,
+    pub headers: HeaderMap,
+    /// The body, in the pieces that it is sent in.
+    pub frames: Vec<Bytes>,
+    /// Whether the connection is closed half way through them.
+    pub cut: bool,
+}
+
+impl Outcome {
+    pub fn json(body: &Value) -> Self {
+        Self::with(
+            StatusCode::OK,
+            "application/json",
+            vec![body.to_string().into()],
+        )
+    }
+
+    pub fn stream(frames: Vec<Bytes>) -> Self {
+        Self::with(StatusCode::OK, "text/event-stream", frames)
+    }
+
+    fn with(status: StatusCode, content_type: &'static str, frames: Vec<Bytes>) -> Self {
+        let content_type = HeaderValue::from_static(content_type);
+        Self {
+            answer: Answer::with_status(status),
+            headers: HeaderMap::from_iter([(http::header::CONTENT_TYPE, content_type)]),
+            frames,
+            ..Self::default()
+        }
+    }
+
+    pub fn error(status: StatusCode, kind: &str, message: &str) -> Self {
+        Self::error_with(status, kind, message, "")
+    }
+
+    /// An error whose outer object has more fields.
+    fn error_with(status: StatusCode, kind: &str, message: &str, fields: &str) -> Self {
+        let body = format!(
+            r#"{{"type":"error","error":{}{fields}}}"#,
+            error(kind, message)
+        );
+        Self::refusal(status, kind, message, body)
+    }
+
+    fn refusal(status: StatusCode, kind: &str, message: &str, body: String) -> Self {
+        let mut outcome = Self::with(status, "application/json", vec![body.into()]);
+        outcome.answer.error = Some(kind.to_owned());
+        outcome.answer.error_message = Some(message.to_owned());
+        outcome
+    }
+
+    /// The answer of OpenCode Go to a request without a session.
+    pub fn missing_session() -> Self {
+        let message = "Error from provider (Console Go): Request is missing \
+            x-opencode-session and cannot be routed efficiently. \
+            Please see https://opencode.ai/docs/go/#where-can-i-use-it";
+        Self::error(StatusCode::BAD_REQUEST, "MissingSessionID", message)
+    }
+
+    pub fn unavailable() -> Self {
+        let (kind, message) = ("api_error", "No provider is available.");
+        let body = format!(r#"{{"error":{}}}"#, error(kind, message));
+        Self::refusal(StatusCode::SERVICE_UNAVAILABLE, kind, message, body)
+    }
+
+    /// What a body that is no JSON gets.
+    pub fn internal_error() -> Self {
+        let body = Bytes::from_static(b"Internal server error");
+        let mut outcome = Self::with(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain;charset=UTF-8",
+            vec![body],
+        );
+        outcome.answer.error_message = Some("Internal server error".to_owned());
+        outcome
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("The body is longer than {limit} bytes.");
+        Self::error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", &message)
+    }
+
+    /// What a browser gets that asks whether a page of another origin may send a request.
+    pub fn preflight() -> Self {
+        let headers = [
+            ("access-control-allow-origin", "*"),
+            ("access-control-allow-methods", "GET, POST, OPTIONS"),
+            // Not `x-opencode-session`.
+            (
+                "access-control-allow-headers",
+                "Content-Type, Authorization, x-api-key, x-goog-api-key, anthropic-version",
+            ),
+        ];
+        let headers = headers.map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        Self {
+            answer: Answer::with_status(StatusCode::OK),
+            headers: HeaderMap::from_iter(headers),
+            frames: vec![Bytes::new()],
+            ..Self::default()
+        }
+    }
+}
+
+fn error(kind: &str, message: &str) -> String {
+    // Written out, because the fields have this order.
+    format!(
+        r#"{{"type":{},"message":{}}}"#,
+        Value::from(kind),
+        Value::from(message)
+    )
+}
+
+/// Something that goes wrong with a request that is otherwise in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The answer has this status and an error as its body.
+    Status(StatusCode),
+    /// 429 `RateLimitError`, with `retry-after` in whole seconds.
+    RateLimit {
+        /// How long the client is to wait.
+        retry_after: Duration,
+    },
+    /// 429 `GoUsageLimitError`: a limit of OpenCode Go is used up, and `retry-after` is an hour.
+    GoUsageLimit,
+    /// 429 `FreeUsageLimitError`: the limit of free models is used up, and `retry-after` is an hour.
+    FreeUsageLimit,
+    /// 503 `api_error`: the model has no provider at the moment.
+    Unavailable,
+    /// 307 to this address, absolute or not.
+    /// [`Gateway::elsewhere`](super::Gateway::elsewhere) is one that is no target.
+    Redirect {
+        /// The value of the header `location`.
+        location: String,
+    },
+    /// The answer comes this much later.
+    Delay(Duration),
+    /// The connection is closed without an answer.
+    CloseBeforeAnswer,
+    /// The connection is closed half way through the answer's body.
+    CloseMidAnswer,
+}
+
+impl Fault {
+    /// What happens instead of an answer; none where there is one.
+    pub(super) fn outcome(&self) -> Option<Outcome> {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let limit = |kind: &str, message: &str, fields: &str, after: Duration| {
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let mut outcome = Outcome::error_with(status, kind, message, fields);
+            let seconds = after.as_secs().into();
+            outcome.headers.insert(RETRY_AFTER, seconds);
+            outcome
+        };
+        Some(match self {
+            Self::Status(StatusCode::SERVICE_UNAVAILABLE) | Self::Unavailable => {
+                Outcome::unavailable()
+            }
+            Self::Status(status) => {
+                let kind = match *status {
+                    StatusCode::UNAUTHORIZED => "AuthError",
+                    StatusCode::FORBIDDEN => "RegionError",
+                    StatusCode::TOO_MANY_REQUESTS => "RateLimitError",
+                    _ => "error",
+                };
+                Outcome::error(*status, kind, "The gateway was told to fail.")
+            }
+            Self::RateLimit { retry_after } => {
+                let message = "Rate limit exceeded. Please try again later.";
+                limit("RateLimitError", message, "", *retry_after)
+            }
+            Self::GoUsageLimit => limit(
+                "GoUsageLimitError",
+                "5 hour usage limit reached.",
+                r#","metadata":{"workspace":"workspace-0","limitName":"5 hour"}"#,
+                HOUR,
+            ),
+            Self::FreeUsageLimit => {
+                limit("FreeUsageLimitError", "Free usage limit reached.", "", HOUR)
+            }
+            Self::Redirect { location } => {
+                let mut outcome = Outcome {
+                    answer: Answer::with_status(StatusCode::TEMPORARY_REDIRECT),
+                    frames: vec![Bytes::new()],
+                    ..Outcome::default()
+                };
+                // What is no header's value cannot be followed either.
+                let location = HeaderValue::from_str(location).ok()?;
+                outcome.headers.insert(LOCATION, location);
+                outcome
+            }
+            Self::CloseBeforeAnswer => Outcome::default(),
+            Self::Delay(_) | Self::CloseMidAnswer => return None,
+        })
+    }
+}

@@ -1,0 +1,369 @@
+//! What a request asks of a model, read from its body in whichever wire format.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
+use serde_json::{Map, Value};
+
+/// The longest excerpt of a prompt that is kept, in characters.
+const WORDS: usize = 120;
+
+/// The longest growing string, in bytes, that is compared word by word.
+const LONGEST_STRING: usize = 1 << 20;
+
+/// The longest beginnings of a prompt that are compared, one for each message. No conversation goes
+/// on by more of them at once.
+const BEGINNINGS: usize = 4096;
+
+/// The last answers of a prompt that are read.
+const ANSWERS: usize = 8;
+
+/// One prompt, in the order in which a provider reads it: tools, system prompt, messages.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Prompt {
+    pub model: Option<String>,
+    pub stream: bool,
+    /// The names of the tools.
+    pub tools: Vec<String>,
+    pub messages: usize,
+    /// The first words of the system prompt.
+    pub system: Option<String>,
+    /// The first words of the last message of the user.
+    pub user: Option<String>,
+    /// All that the provider reads, as text. Markers for its cache are left out, and a message
+    /// has the same text whether its content is a string or a list of one text.
+    pub text: String,
+    /// Where in the text the messages begin.
+    pub messages_at: usize,
+    pub outline: Outline,
+}
+
+/// The hashes of a prompt's beginnings, by which another prompt finds the one that it continues.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Outline {
+    /// Tools and system prompt.
+    pub head: u64,
+    /// One for each of the last messages: all from the head to that message.
+    pub beginnings: Vec<u64>,
+    /// The same without the head, from the first answer of the model on: a history that holds an
+    /// answer is known again under another system prompt.
+    pub histories: Vec<Option<u64>>,
+    /// For a prompt that is one string: its beginnings, word by word.
+    pub words: Vec<u64>,
+    /// The last answers of the model that the prompt holds, the latest last.
+    pub answers: Vec<Excerpt>,
+}
+
+/// A few pieces of a text by which it is found in another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Excerpt(Vec<Box<str>>);
+
+impl Excerpt {
+    /// The pieces' most and longest, in characters.
+    const PIECES: usize = 4;
+    const LENGTH: usize = 48;
+    /// Shorter ones are in any text.
+    const SHORTEST: usize = 4;
+
+    /// Pieces spread over a text: a client that sends a summary on may trim it at both ends.
+    pub fn of(text: &str) -> Option<Self> {
+        // These look otherwise inside of JSON.
+        let apart = |character: char| character.is_control() || matches!(character, '"' | '\\');
+        let lines = || text.split(apart).map(str::trim);
+        let mut long: Vec<&str> = lines()
+            .filter(|line| line.len() >= Self::LENGTH / 4)
+            .collect();
+        if long.is_empty() {
+            let longest = lines().max_by_key(|line| line.len())?;
+            long.extend((longest.len() >= Self::SHORTEST).then_some(longest));
+        }
+        let step = long.len().div_ceil(Self::PIECES).max(1);
+        let pieces: Vec<Box<str>> = long
+            .into_iter()
+            .step_by(step)
+            .map(|line| line.chars().take(Self::LENGTH).collect::<String>().into())
+            .collect();
+        (!pieces.is_empty()).then_some(Self(pieces))
+    }
+
+    pub fn is_in(&self, text: &str) -> bool {
+        self.0.iter().any(|piece| text.contains(&**piece))
+    }
+}
+
+impl Prompt {
+    /// Reads a body; none where it is no JSON. One that is no object asks for nothing.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let Value::Object(body) = serde_json::from_slice(body).ok()? else {
+            return Some(Self::default());
+        };
+        Some(Self::of(body))
+    }
+
+    fn of(mut body: Map<String, Value>) -> Self {
+        let mut tools = body.remove("tools").unwrap_or_default();
+        let mut system: Vec<Value> = [
+            "system",
+            "instructions",
+            "systemInstruction",
+            "system_instruction",
+        ]
+        .iter()
+        .filter_map(|name| body.remove(*name))
+        .filter(|value| !value.is_null())
+        .collect();
+        let mut messages = ["messages", "input", "contents"]
+            .iter()
+            .find_map(|name| body.remove(*name).filter(|value| !value.is_null()))
+            .map_or_else(Vec::new, |messages| match messages {
+                Value::Array(messages) => messages,
+                one => vec![one],
+            });
+        let one_string = matches!(messages[..], [Value::String(_)]);
+
+        std::iter::once(&mut tools)
+            .chain(&mut system)
+            .chain(&mut messages)
+            .for_each(normalize);
+        let instructions = messages
+            .iter()
+            .take_while(|message| matches!(role(message), "system" | "developer"))
+            .count();
+        let mut text = String::new();
+        if !tools.is_null() {
+            text.push_str(&tools.to_string());
+        }
+        system.extend(messages.drain(..instructions));
+        for part in &system {
+            write_message(part, &mut text);
+        }
+        let head = hash_of(&text);
+        let messages_at = text.len();
+
+        let mut outline = Outline {
+            head,
+            ..Outline::default()
+        };
+        let (mut beginning, mut history, mut answered) = (head, 0, false);
+        for message in &messages {
+            let from = text.len();
+            write_message(message, &mut text);
+            answered |= is_answer(message);
+            let own = hash_of(&text[from..]);
+            beginning = hash_of(&(beginning, own));
+            history = hash_of(&(history, own));
+            outline.beginnings.push(beginning);
+            outline.histories.push(answered.then_some(history));
+        }
+        let shorter = messages.len().saturating_sub(BEGINNINGS);
+        outline.beginnings.drain(..shorter);
+        outline.histories.drain(..shorter);
+        if let (true, [Value::String(input)]) = (one_string, &messages[..]) {
+            outline.words = word_hashes(head, input);
+        }
+        let answers = messages.iter().rev().filter(|message| is_answer(message));
+        outline.answers = answers
+            .filter_map(|message| Excerpt::of(&plain_text(message)))
+            .take(ANSWERS)
+            .collect();
+        outline.answers.reverse();
+
+        let user = messages.iter().rev().filter(|message| {
+            !matches!(role(message), "system" | "developer") && !is_answer(message)
+        });
+        Self {
+            model: body.get("model").and_then(Value::as_str).map(str::to_owned),
+            stream: body.get("stream") == Some(&Value::Bool(true)),
+            tools: tool_names(&tools),
+            messages: instructions + messages.len(),
+            system: system
+                .iter()
+                .find_map(|part| first_words(&plain_text(part))),
+            user: user.map(plain_text).find_map(|text| first_words(&text)),
+            text,
+            messages_at,
+            outline,
+        }
+    }
+}
+
+/// Leaves out what changes without changing what a model reads.
+fn normalize(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(normalize),
+        Value::Object(fields) => {
+            fields.remove("cache_control");
+            for (name, field) in fields.iter_mut() {
+                normalize(field);
+                if matches!(name.as_str(), "content" | "parts") {
+                    if let Some(text) = sole_text(field) {
+                        *field = Value::String(text);
+                    }
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The text of a list that holds one text and nothing else.
+fn sole_text(content: &Value) -> Option<String> {
+    let [Value::Object(block)] = &content.as_array()?[..] else {
+        return None;
+    };
+    let kind = block.get("type").map(Value::as_str);
+    let is_text = matches!(
+        kind,
+        None | Some(Some("text" | "input_text" | "output_text"))
+    );
+    let text = block.get("text")?.as_str()?;
+    (is_text && block.len() == 1 + usize::from(kind.is_some())).then(|| text.to_owned())
+}
+
+fn role(message: &Value) -> &str {
+    message["role"].as_str().unwrap_or_default()
+}
+
+/// Whether the model said it.
+fn is_answer(message: &Value) -> bool {
+    matches!(role(message), "assistant" | "model")
+        || matches!(
+            message["type"].as_str(),
+            Some("function_call" | "reasoning" | "custom_tool_call")
+        )
+}
+
+/// A message as text, its role first and its content before its other fields, so that the text of
+/// a message that grows begins with what it was.
+fn write_message(message: &Value, text: &mut String) {
+    match message {
+        Value::String(string) => {
+            text.push_str("user\n");
+            text.push_str(string);
+        }
+        Value::Object(fields) => {
+            text.push_str(match role(message) {
+                "" => message["type"].as_str().unwrap_or("user"),
+                role => role,
+            });
+            text.push('\n');
+            for (name, field) in fields {
+                match (name.as_str(), field) {
+                    ("content" | "parts", Value::String(content)) => text.push_str(content),
+                    ("content" | "parts", content) => text.push_str(&content.to_string()),
+                    _ => {}
+                }
+            }
+            for (name, field) in fields {
+                // An item of Responses may or may not say that it is a message.
+                if !matches!(
+                    name.as_str(),
+                    "role" | "content" | "parts" | "type" | "id" | "status"
+                ) {
+                    text.push_str(name);
+                    text.push_str(&field.to_string());
+                }
+            }
+        }
+        other => text.push_str(&other.to_string()),
+    }
+    text.push('\n');
+}
+
+/// The texts of a message, without tools' calls and answers.
+fn plain_text(message: &Value) -> String {
+    match message {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts: Vec<_> = parts
+                .iter()
+                .map(plain_text)
+                .filter(|text| !text.is_empty())
+                .collect();
+            texts.join("\n")
+        }
+        Value::Object(fields) => ["content", "parts", "text"]
+            .iter()
+            .find_map(|name| fields.get(*name))
+            .map(plain_text)
+            .unwrap_or_default(),
+        _ => String::new(),
+    }
+}
+
+/// The beginning of a text on one line.
+fn first_words(text: &str) -> Option<String> {
+    let mut words = String::new();
+    let mut count = 0;
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        if word.is_empty() {
+            continue;
+        }
+        if !words.is_empty() {
+            words.push(' ');
+            count += 1;
+        }
+        for character in word.chars() {
+            if count == WORDS {
+                words.push('…');
+                return Some(words);
+            }
+            words.push(character);
+            count += 1;
+        }
+    }
+    (!words.is_empty()).then_some(words)
+}
+
+fn tool_names(tools: &Value) -> Vec<String> {
+    let name = |tool: &Value| {
+        let name = [&tool["name"], &tool["function"]["name"], &tool["type"]];
+        name.into_iter()
+            .find_map(Value::as_str)
+            .unwrap_or("?")
+            .to_owned()
+    };
+    let tools = tools.as_array().map_or(&[][..], Vec::as_slice);
+    tools
+        .iter()
+        .flat_map(|tool| {
+            let declared = [
+                &tool["functionDeclarations"],
+                &tool["function_declarations"],
+            ];
+            match declared.into_iter().find_map(Value::as_array) {
+                Some(functions) => functions.iter().map(name).collect(),
+                None => vec![name(tool)],
+            }
+        })
+        .collect()
+}
+
+/// The hashes of a string's beginnings, each of which ends where a word or a gap does.
+fn word_hashes(head: u64, text: &str) -> Vec<u64> {
+    if text.len() > LONGEST_STRING {
+        return vec![];
+    }
+    let mut hashes = vec![];
+    let (mut hash, mut from) = (head, 0);
+    let mut before = None;
+    let ends = text.char_indices().filter_map(|(at, character)| {
+        let now = Some(character.is_alphanumeric());
+        let end = before.is_some() && before != now;
+        before = now;
+        end.then_some(at)
+    });
+    for end in ends.chain([text.len()]) {
+        hash = hash_of(&(hash, &text[from..end]));
+        hashes.push(hash);
+        from = end;
+    }
+    hashes
+}
+
+/// The same in one process; it is never stored.
+fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,306 @@
+//! What becomes of the headers that are already on a request.
+
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri};
+use reqwest_opencode_session::testing::SeenRequest;
+use reqwest_opencode_session::{
+    Applied, ExistingHeader, Fallback, OpencodeSessionMiddleware, Session, SessionId, Source,
+    TurnId, WithSession, header,
+};
+
+use crate::stack::reqwest;
+use crate::stack::reqwest_middleware::ClientBuilder;
+use crate::support::{chat, client_with, map, middleware_for, only, start, values};
+
+// The caller's own session
+
+#[tokio::test]
+async fn an_existing_header_that_is_empty_malformed_or_doubled_is_replaced() {
+    let gateway = start();
+    let client = client_with(middleware_for(&gateway).build().unwrap());
+    let long = "x".repeat(129);
+    for bad in [
+        &[&b""[..]][..],
+        &[b" "],
+        &[b"two words"],
+        &["caf\u{e9}".as_bytes()],
+        &[b"\xff"],
+        &[b"tab\tbed"],
+        &[long.as_bytes()],
+        &[b"one", b"two"],
+        &[b"one", b"one"],
+        &[b"", b"one"],
+    ] {
+        gateway.forget_requests();
+        let session = Session::new();
+        let request = bad.iter().fold(chat(&client, &gateway), |request, value| {
+            request.header(header::SESSION, *value)
+        });
+        let response = request
+            .with_extension(session.clone())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            values(&only(&gateway), "x-opencode-session"),
+            [session.id().as_str().as_bytes()],
+            "{bad:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_header_is_taken_away_where_the_session_is_omitted() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway)
+        .fallback(Fallback::Omit)
+        .build()
+        .unwrap();
+    let request = chat(&client_with(middleware), &gateway).header(header::SESSION, "two words");
+    request.send().await.unwrap();
+    assert_eq!(values(&only(&gateway), "x-opencode-session"), [b""; 0]);
+}
+
+#[tokio::test]
+async fn where_the_callers_header_stays_turn_and_parent_are_left_alone_and_the_rest_is_set() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway)
+        .client_name("my-agent")
+        .project("my-project")
+        .user_agent("my-agent/1.0")
+        .build()
+        .unwrap();
+    let request = chat(&client_with(middleware), &gateway)
+        .header(header::SESSION, "the-callers-own")
+        .with_extension(Session::new().subagent().turn());
+    request.send().await.unwrap();
+
+    let seen = only(&gateway);
+    assert_eq!((seen.turn, seen.parent), (None, None));
+    assert_eq!(seen.client.as_deref(), Some("my-agent"));
+    assert_eq!(seen.project.as_deref(), Some("my-project"));
+    assert_eq!(seen.headers["user-agent"], "my-agent/1.0");
+}
+
+#[tokio::test]
+async fn replace_puts_the_applications_session_in_the_place_of_the_callers_header() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway)
+        .existing_header(ExistingHeader::Replace)
+        .build()
+        .unwrap();
+    let client = client_with(middleware.clone());
+    let own = || chat(&client, &gateway).header(header::SESSION, "the-callers-own");
+    let session = Session::new().turn();
+    own().with_extension(session.clone()).send().await.unwrap();
+    own().send().await.unwrap();
+
+    let requests = gateway.requests();
+    assert_eq!(
+        values(&requests[0], "x-opencode-session"),
+        [session.id().as_str().as_bytes()]
+    );
+    assert_eq!(
+        requests[0].turn.as_deref(),
+        session.turn_id().map(TurnId::as_str)
+    );
+    let process = Session::process();
+    let fallback = process.id().as_str();
+    assert_eq!(
+        values(&requests[1], "x-opencode-session"),
+        [fallback.as_bytes()]
+    );
+}
+
+#[tokio::test]
+async fn replace_takes_the_callers_header_for_absent_where_nothing_gives_a_session() {
+    let gateway = start();
+    for (fallback, reaches) in [(Fallback::Omit, true), (Fallback::Reject, false)] {
+        gateway.forget_requests();
+        let middleware = middleware_for(&gateway)
+            .existing_header(ExistingHeader::Replace)
+            .fallback(fallback)
+            .build()
+            .unwrap();
+        let request = chat(&client_with(middleware), &gateway).header(header::SESSION, "own");
+        assert_eq!(request.send().await.is_ok(), reaches);
+        assert!(
+            gateway
+                .requests()
+                .iter()
+                .all(|request| request.session.is_none())
+        );
+    }
+}
+
+#[test]
+fn a_rejected_request_keeps_its_headers() {
+    let middleware = OpencodeSessionMiddleware::builder()
+        .client_name("my-agent")
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::SESSION, HeaderValue::from_static("two words"));
+    let before = headers.clone();
+    let url: http::Uri = "https://opencode.ai/zen/v1/models".parse().unwrap();
+    middleware
+        .apply_parts(&url, &mut headers, &mut Extensions::new())
+        .unwrap_err();
+    assert_eq!(headers, before);
+}
+
+// Turn and parent belong to their session
+
+/// One session's headers, whole: what a client's own code sets, or a reused map still holds.
+const OLD: [(&str, &str); 4] = [
+    ("x-opencode-session", "old-session"),
+    ("x-opencode-request", "old-turn"),
+    ("x-opencode-request-id", "old-turn"),
+    ("x-parent-session-id", "old-parent"),
+];
+
+/// [`OLD`] with these values of its session's header.
+fn old_with<'a>(sessions: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let sessions = sessions.iter().map(|value| ("x-opencode-session", *value));
+    sessions.chain(OLD[1..].iter().copied()).collect()
+}
+
+/// What of these headers says whom the request belongs to.
+fn belongings(request: &SeenRequest) -> Vec<(&str, &[u8])> {
+    let names = OLD.iter().map(|(name, _)| *name);
+    let all = names.flat_map(|name| values(request, name).into_iter().map(move |it| (name, it)));
+    all.collect()
+}
+
+#[tokio::test]
+async fn no_request_carries_one_sessions_id_with_another_ones_turn_or_parent() {
+    use ExistingHeader::{Keep, Replace};
+
+    let plain = Session::from("ours".parse::<SessionId>().unwrap());
+    let turn = plain.with_turn("our-turn".parse().unwrap());
+    let subagent = plain.with_parent("our-parent".parse().unwrap());
+    const SESSION: (&str, &str) = ("x-opencode-session", "ours");
+    const TURN: (&str, &str) = ("x-opencode-request", "our-turn");
+    const PARENT: (&str, &str) = ("x-parent-session-id", "our-parent");
+    let [_, old_turn, other_old_turn, old_parent] = OLD;
+    let whole = OLD.to_vec();
+    let stray = OLD[1..].to_vec();
+
+    // What the middleware does with headers, what is there, whose session it is, what is sent.
+    let mut cases = vec![
+        (Keep, whole.clone(), Some(&plain), whole.clone()),
+        (Keep, whole.clone(), Some(&turn), whole.clone()),
+        (Keep, whole.clone(), None, whole.clone()),
+        (Replace, whole.clone(), Some(&plain), vec![SESSION]),
+        (Replace, whole.clone(), Some(&turn), vec![SESSION, TURN]),
+        (
+            Replace,
+            whole.clone(),
+            Some(&subagent),
+            vec![SESSION, PARENT],
+        ),
+        (Replace, whole, None, vec![]),
+    ];
+    for existing in [Keep, Replace] {
+        for bad in [&["two words"][..], &[""], &["old-session", "old-session"]] {
+            cases.push((existing, old_with(bad), Some(&plain), vec![SESSION]));
+            cases.push((existing, old_with(bad), Some(&turn), vec![SESSION, TURN]));
+            cases.push((existing, old_with(bad), None, vec![]));
+        }
+        // Beside no session header they stay, unless ours has one.
+        cases.extend([
+            (
+                existing,
+                stray.clone(),
+                Some(&plain),
+                vec![SESSION, old_turn, other_old_turn, old_parent],
+            ),
+            (
+                existing,
+                stray.clone(),
+                Some(&turn),
+                vec![SESSION, TURN, old_parent],
+            ),
+            (
+                existing,
+                stray.clone(),
+                Some(&subagent),
+                vec![SESSION, old_turn, other_old_turn, PARENT],
+            ),
+            (existing, stray.clone(), None, stray.clone()),
+        ]);
+    }
+
+    let gateway = start();
+    for (existing, there, session, expected) in cases {
+        gateway.forget_requests();
+        let middleware = middleware_for(&gateway)
+            .existing_header(existing)
+            .fallback(Fallback::Omit)
+            .build()
+            .unwrap();
+        let request = chat(&client_with(middleware), &gateway).headers(map(&there));
+        request.send().with_session(session).await.unwrap();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        let seen = only(&gateway);
+        assert_eq!(
+            belongings(&seen),
+            expected,
+            "{existing:?}, {there:?}, {session:?}"
+        );
+    }
+}
+
+#[test]
+fn a_map_that_is_used_again_keeps_its_old_session_or_is_replaced_whole() {
+    let url = Uri::from_static("https://opencode.ai/zen/v1/messages");
+    let mut extensions = Extensions::new();
+    let subagents_turn = Session::new().subagent().turn();
+    let plain = Session::new();
+    for (existing, source, expected) in [
+        (ExistingHeader::Keep, Source::Header, &subagents_turn),
+        (ExistingHeader::Replace, Source::Bound, &plain),
+    ] {
+        let middleware = OpencodeSessionMiddleware::builder().existing_header(existing);
+        let middleware = middleware.build().unwrap();
+        let mut headers = HeaderMap::new();
+        let mut apply = |session| {
+            let bound = middleware.bound_to(session);
+            bound
+                .apply_parts(&url, &mut headers, &mut extensions)
+                .unwrap()
+        };
+        assert_eq!(apply(&subagents_turn), Applied::Session(Source::Bound));
+        assert_eq!(apply(&plain), Applied::Session(source));
+        assert_eq!(headers, expected.headers());
+    }
+}
+
+// Default headers
+
+#[tokio::test]
+async fn a_session_pinned_in_the_default_headers_gives_way_to_the_conversations_own() {
+    let gateway = start();
+    let pinned = HeaderMap::from_iter([(header::SESSION, HeaderValue::from_static("pinned"))]);
+    let pinned = reqwest::Client::builder()
+        .no_proxy()
+        .default_headers(pinned)
+        .build()
+        .unwrap();
+    let middleware = middleware_for(&gateway).build().unwrap();
+    let client = ClientBuilder::new(pinned).with(middleware).build();
+    let session = Session::new();
+    chat(&client, &gateway)
+        .send()
+        .with_session(session.clone())
+        .await
+        .unwrap();
+    assert_eq!(
+        values(&only(&gateway), "x-opencode-session"),
+        [session.id().as_str().as_bytes()]
+    );
+}

@@ -1,0 +1,180 @@
+//! The gateway under load: it serves several at once, and its memory has bounds.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use http::StatusCode;
+use reqwest_opencode_session::testing::{Gateway, Limits, Mark};
+use serde_json::json;
+
+use crate::gateway_support::{chat_in, client, failure, post, start};
+use crate::support::{CHAT, PROMPT};
+
+/// A prompt of this many bytes, and some.
+fn long_prompt(bytes: usize) -> String {
+    let text = "x".repeat(bytes);
+    format!(r#"{{"model": "m", "messages": [{{"role": "user", "content": "{text}"}}]}}"#)
+}
+
+#[tokio::test]
+async fn others_are_answered_while_a_long_body_comes_in() {
+    let gateway = start();
+    let mut slow = TcpStream::connect(gateway.address()).unwrap();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: gateway\r\ncontent-length: 1000000\r\n\r\n");
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.write_all(&[b' '; 1000]).unwrap();
+    for _ in 0..10 {
+        let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    // The slow one is no request yet.
+    assert_eq!(gateway.requests().len(), 10);
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_refused_and_seen() {
+    let gateway = Gateway::builder()
+        .limits(Limits::default().body(200_000))
+        .start()
+        .unwrap();
+    for (bytes, status) in [(199_000, 200), (201_000, 413), (5_000_000, 413)] {
+        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY);
+        let request = request.header("x-opencode-session", "s");
+        let response = request.body(long_prompt(bytes)).send().await.unwrap();
+        assert_eq!(response.status(), status, "{bytes}");
+        let seen = gateway.requests().pop().unwrap();
+        assert_eq!(seen.status.unwrap(), status);
+        assert_eq!(seen.body.is_some(), status == 200);
+    }
+    // One that says how long it will be, and waits, need not be sent at all.
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: gateway\r\ncontent-length: 300000\r\n\
+         expect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[test]
+fn a_connection_that_brings_no_headers_is_closed() {
+    let gateway = Gateway::builder()
+        .header_timeout(Duration::from_millis(100))
+        .start()
+        .unwrap();
+    for begun in ["", "PRI", "POST / HTTP/1.1\r\nhost:"] {
+        let mut stream = TcpStream::connect(gateway.address()).unwrap();
+        // Or a gateway that closes nothing would keep the test waiting.
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(begun.as_bytes()).unwrap();
+        let mut rest = vec![];
+        // Closed, with or without an answer.
+        stream
+            .read_to_end(&mut rest)
+            .unwrap_or_else(|error| panic!("{begun:?}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_has_bounds_and_what_is_dropped_is_said() {
+    let limits = Limits::default().requests(10).bodies(3 * PROMPT.len());
+    let gateway = Gateway::builder().limits(limits).start().unwrap();
+    let call = async |session: Option<&str>| {
+        let mut request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).body(PROMPT);
+        if let Some(session) = session {
+            request = request.header("x-opencode-session", session);
+        }
+        request.send().await.unwrap();
+    };
+    call(None).await;
+    for _ in 0..20 {
+        call(Some("s")).await;
+    }
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 10);
+    // What stands out is the last to go.
+    assert_eq!((requests[0].number, requests[1].number), (1, 13));
+    assert_eq!(requests[0].marks, [Mark::Missing]);
+    let bodies = requests.iter().filter(|request| request.body.is_some());
+    assert_eq!(bodies.count(), 3);
+    assert_eq!(gateway.log().dropped(), 11);
+    assert_eq!(gateway.log().dropped_faults(), 0);
+
+    gateway.forget_requests();
+    for _ in 0..11 {
+        call(None).await;
+    }
+    assert_eq!(gateway.log().dropped_faults(), 1);
+    assert!(failure(|| gateway.assert_no_session_missing()).starts_with("10 of 10 requests"));
+}
+
+#[tokio::test]
+async fn an_assertion_on_every_request_fails_where_some_were_dropped() {
+    let limits = Limits::default().requests(1);
+    let gateway = Gateway::builder().limits(limits).start().unwrap();
+    let session = "s"
+        .parse()
+        .map(reqwest_opencode_session::SessionId::into)
+        .unwrap();
+    chat_in(&gateway, "s", &json!({"model": "m"})).await;
+    gateway.assert_every_request_in(&session);
+    chat_in(&gateway, "s", &json!({"model": "m"})).await;
+    let message = failure(|| gateway.assert_every_request_in(&session));
+    assert!(message.contains("no longer has 1 request"), "{message}");
+    gateway.assert_no_session_missing();
+    gateway.assert_conversations_keep_their_session();
+    failure(|| gateway.assert_no_fallback());
+}
+
+#[tokio::test]
+async fn changes_are_told_once_each_and_in_their_order() {
+    let gateway = start();
+    let mut changes = gateway.log().changes();
+    let call = async || chat_in(&gateway, "s", &json!({"model": "m"})).await;
+    for number in 1..=3 {
+        call().await;
+        let batch = changes.next().await.unwrap();
+        assert_eq!(batch.len(), 1);
+        assert_eq!(batch[0].number, number);
+        assert_eq!(batch[0].status, Some(StatusCode::OK));
+    }
+    for _ in 0..3 {
+        call().await;
+    }
+    gateway.forget_requests();
+    call().await;
+    let numbers: Vec<_> = changes.next().await.unwrap();
+    let numbers: Vec<_> = numbers.iter().map(|seen| seen.number).collect();
+    assert_eq!(numbers, [7]);
+
+    let mut late = gateway.log().changes();
+    assert_eq!(late.next().await.unwrap().len(), 1);
+    drop(gateway);
+    assert!(late.next().await.is_none());
+}
+
+#[tokio::test]
+async fn many_calls_at_once_are_all_seen() {
+    let gateway = start();
+    let calls = (0..200).map(async |number| {
+        let session = format!("session-{number}");
+        let request = client().post(gateway.url(CHAT)).bearer_auth(Gateway::KEY);
+        let request = request.header("x-opencode-session", session).body(PROMPT);
+        request.send().await.unwrap().status()
+    });
+    let statuses = futures::future::join_all(calls).await;
+    assert!(statuses.iter().all(|status| *status == StatusCode::OK));
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 200);
+    assert!(
+        requests
+            .iter()
+            .enumerate()
+            .all(|(at, seen)| seen.number == at as u64 + 1)
+    );
+}

@@ -1,0 +1,51 @@
+//! What the tests of the gateway need: a client without any middleware.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
+
+use reqwest::{Client, RequestBuilder, Response};
+use reqwest_opencode_session::testing::Gateway;
+use serde_json::{Value, json};
+
+use crate::support::CHAT;
+
+/// One client for all tests, because making one takes long. It keeps no connection, which would
+/// belong to the runtime of one of them.
+pub fn client() -> Client {
+    static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+        let client = Client::builder().no_proxy().pool_max_idle_per_host(0);
+        client.build().unwrap()
+    });
+    CLIENT.clone()
+}
+
+pub fn start() -> Gateway {
+    Gateway::start().unwrap()
+}
+
+pub fn post(gateway: &Gateway, path: &str) -> RequestBuilder {
+    client().post(gateway.url(path))
+}
+
+/// A call of OpenCode Go in this session.
+pub async fn chat_in(gateway: &Gateway, session: &str, prompt: &Value) -> Response {
+    let request = post(gateway, CHAT).bearer_auth(Gateway::KEY).json(prompt);
+    request
+        .header("x-opencode-session", session)
+        .send()
+        .await
+        .unwrap()
+}
+
+pub fn user(text: &str) -> Value {
+    json!({"role": "user", "content": text})
+}
+
+/// What an assertion of the gateway fails with.
+pub fn failure(assertion: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
+    match panic.downcast::<String>() {
+        Ok(message) => *message,
+        Err(panic) => (*panic.downcast::<&str>().unwrap()).to_owned(),
+    }
+}

@@ -1,0 +1,417 @@
+//! Other gateways: targets that take the session in a header of their own.
+
+use http::{Extensions, HeaderMap, StatusCode, Uri};
+use reqwest_opencode_session::{
+    Applied, BuildError, ExistingHeader, Fallback, InvalidTarget, OpencodeSessionMiddleware,
+    Session, Source, Target, header,
+};
+use serde_json::json;
+
+use crate::rules::RESERVED;
+use crate::support::{chat, client_with, is_opencode_header, map, start, values};
+
+const OWN: &str = "x-session-id";
+
+fn target(origin: &str, header: Option<&str>) -> Target {
+    let target: Target = origin.parse().unwrap();
+    match header {
+        Some(header) => target.session_header(header).unwrap(),
+        None => target,
+    }
+}
+
+/// What a request to this URL is given, in the order of the names.
+fn sent(middleware: &OpencodeSessionMiddleware, url: &'static str) -> Vec<String> {
+    let headers = middleware.headers_for(&Uri::from_static(url)).unwrap();
+    let mut names: Vec<_> = headers
+        .keys()
+        .map(|name| name.as_str().to_owned())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+// What is sent
+
+#[tokio::test]
+async fn a_target_gets_the_session_in_its_own_header_and_nothing_else_of_ours() {
+    let gateway = start();
+    let session = Session::new().subagent().turn();
+    let target = gateway.target().session_header("X-Session-Id").unwrap();
+    let middleware = OpencodeSessionMiddleware::builder()
+        .targets([target])
+        .client_name("my-agent")
+        .project("my-project")
+        .user_agent("my-agent/1.0")
+        .build()
+        .unwrap();
+    let client = client_with(middleware.bound_to(&session));
+    let response = chat(&client, &gateway).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = &gateway.requests()[0];
+    assert_eq!(values(seen, OWN), [session.id().as_str().as_bytes()]);
+    assert!(
+        !seen
+            .headers
+            .keys()
+            .any(|name| is_opencode_header(name.as_str()))
+    );
+    assert!(!seen.headers.contains_key("user-agent"));
+}
+
+#[tokio::test]
+async fn one_client_speaks_to_several_gateways_each_in_its_own_header() {
+    let (opencode, other) = (start(), start());
+    let session = Session::new().turn();
+    let middleware = OpencodeSessionMiddleware::builder()
+        .target(opencode.target())
+        .target(other.target().session_header(OWN).unwrap())
+        .build()
+        .unwrap();
+    let client = client_with(middleware.bound_to(&session));
+    for gateway in [&opencode, &other] {
+        chat(&client, gateway).send().await.unwrap();
+    }
+    let id = [session.id().as_str().as_bytes()];
+    let (to_opencode, to_other) = (&opencode.requests()[0], &other.requests()[0]);
+    assert_eq!(values(to_opencode, "x-opencode-session"), id);
+    assert_eq!(values(to_opencode, OWN), [b""; 0]);
+    assert!(to_opencode.turn.is_some());
+    assert_eq!(values(to_other, OWN), id);
+    assert_eq!(values(to_other, "x-opencode-session"), [b""; 0]);
+    assert_eq!(to_other.turn, None);
+}
+
+#[test]
+fn the_callers_own_header_is_kept_or_replaced_by_the_same_rule() {
+    use ExistingHeader::{Keep, Replace};
+
+    let url = Uri::from_static("https://gateway.test/v1");
+    let session = Session::from(
+        "ours"
+            .parse::<reqwest_opencode_session::SessionId>()
+            .unwrap(),
+    );
+    let ours = (OWN, "ours");
+    let beside = [
+        ("x-opencode-request", "old-turn"),
+        ("x-parent-session-id", "old-parent"),
+    ];
+    let whole = |values: &[&'static str]| {
+        let own = values.iter().map(|value| (OWN, *value));
+        own.chain(beside).collect::<Vec<_>>()
+    };
+    let kept = Applied::Session(Source::Header);
+    let bound = Applied::Session(Source::Bound);
+    let mut cases = vec![
+        (Keep, whole(&["old"]), kept, whole(&["old"])),
+        (Replace, whole(&["old"]), bound, vec![ours]),
+        // OpenCode's own header means nothing here, and is the caller's.
+        (
+            Keep,
+            vec![("x-opencode-session", "old")],
+            bound,
+            vec![("x-opencode-session", "old"), ours],
+        ),
+    ];
+    for existing in [Keep, Replace] {
+        for bad in [&["two words"][..], &[""], &["old", "old"]] {
+            cases.push((existing, whole(bad), bound, vec![ours]));
+        }
+        let stray = vec![beside[0], beside[1], ours];
+        cases.push((existing, beside.to_vec(), bound, stray));
+    }
+    for (existing, there, expected, left) in cases {
+        let middleware = OpencodeSessionMiddleware::builder()
+            .targets([target("https://gateway.test", Some(OWN))])
+            .existing_header(existing)
+            .build()
+            .unwrap();
+        let (mut headers, mut extensions) = (map(&there), Extensions::new());
+        let middleware = middleware.bound_to(&session);
+        let applied = middleware.apply_parts(&url, &mut headers, &mut extensions);
+        assert_eq!(applied, Ok(expected), "{existing:?}, {there:?}");
+        assert_eq!(headers, map(&left), "{existing:?}, {there:?}");
+    }
+}
+
+#[test]
+fn a_target_with_a_header_of_its_own_is_refused_a_request_without_a_session_as_any_other() {
+    let url = Uri::from_static("https://gateway.test/v1");
+    for (fallback, expected) in [
+        (Fallback::Reject, None),
+        (Fallback::Omit, Some(Applied::NoSession)),
+        (Fallback::Process, Some(Applied::Session(Source::Fallback))),
+    ] {
+        let middleware = OpencodeSessionMiddleware::builder()
+            .targets([target("https://gateway.test", Some(OWN))])
+            .fallback(fallback)
+            .build()
+            .unwrap();
+        let (mut headers, mut extensions) = (HeaderMap::new(), Extensions::new());
+        let applied = middleware.apply_parts(&url, &mut headers, &mut extensions);
+        assert_eq!(applied.ok(), expected);
+        let has_session = matches!(expected, Some(Applied::Session(_)));
+        assert_eq!(headers.contains_key(OWN), has_session);
+    }
+}
+
+// Which target
+
+#[test]
+fn of_overlapping_targets_the_one_that_was_added_last_decides() {
+    let [all, one, below, plain] = [
+        target("https://*.gateway.test", Some("x-of-all")),
+        target("https://eu.gateway.test", Some("x-of-one")),
+        target("https://*.eu.gateway.test", Some("x-of-those-below")),
+        target("https://us.gateway.test", None),
+    ];
+    let [eu, below_eu, us] = [
+        "https://eu.gateway.test/",
+        "https://a.eu.gateway.test/",
+        "https://us.gateway.test/",
+    ];
+    for (targets, url, expected) in [
+        (vec![&all, &one], eu, "x-of-one"),
+        (vec![&one, &all], eu, "x-of-all"),
+        (vec![&all, &one], us, "x-of-all"),
+        (vec![&all, &below, &one], below_eu, "x-of-those-below"),
+        (vec![&below, &one, &all], below_eu, "x-of-all"),
+        (vec![&all, &plain], us, "x-opencode-session"),
+        (vec![&plain, &all], us, "x-of-all"),
+    ] {
+        let builder =
+            OpencodeSessionMiddleware::builder().targets(targets.iter().copied().cloned());
+        assert_eq!(
+            sent(&builder.build().unwrap(), url),
+            [expected],
+            "{targets:?}"
+        );
+        // Added one by one to the default ones.
+        let builder = targets.into_iter().cloned();
+        let builder = builder.fold(OpencodeSessionMiddleware::builder(), |builder, target| {
+            builder.target(target)
+        });
+        let middleware = builder.build().unwrap();
+        assert_eq!(sent(&middleware, url), [expected]);
+        assert_eq!(
+            sent(&middleware, "https://opencode.ai/"),
+            ["x-opencode-session"]
+        );
+    }
+}
+
+#[test]
+fn one_origin_with_two_session_headers_is_refused_and_both_are_named() {
+    for (origin, again, headers) in [
+        (
+            "https://a.test",
+            "https://A.test.:443/",
+            [Some("x-one"), Some("x-two")],
+        ),
+        (
+            "https://*.a.test",
+            "https://*.a.test",
+            [Some("x-one"), None],
+        ),
+        ("https://a.test", "https://a.test", [None, Some("x-one")]),
+        // OpenCode's default targets are targets like others.
+        (
+            "https://b.test",
+            "https://opencode.ai",
+            [None, Some("x-one")],
+        ),
+    ] {
+        let error = OpencodeSessionMiddleware::builder()
+            .target(target(origin, headers[0]))
+            .target(target(again, headers[1]))
+            .build()
+            .unwrap_err();
+        let BuildError::TwoSessionHeaders {
+            target: named,
+            headers: both,
+            ..
+        } = &error
+        else {
+            panic!("{error:?}");
+        };
+        assert_eq!(*named, target(again, None).to_string());
+        assert_eq!(
+            *both,
+            headers.map(|header| header.unwrap_or("x-opencode-session"))
+        );
+        for part in [named, &both[0], &both[1]] {
+            assert!(error.to_string().contains(part.as_str()), "{error}");
+        }
+    }
+    // The same header again is no contradiction, nor is another port.
+    OpencodeSessionMiddleware::builder()
+        .target(target("https://a.test", Some("x-one")))
+        .target(target("https://a.test", Some("X-One")))
+        .target(target("https://a.test:8443", Some("x-two")))
+        .build()
+        .unwrap();
+}
+
+// Which headers
+
+#[test]
+fn headers_with_another_meaning_are_refused_with_the_reason() {
+    let opencode = "https://opencode.ai".parse::<Target>().unwrap();
+    for name in RESERVED {
+        for name in [name.to_owned(), name.to_uppercase()] {
+            let error = opencode.clone().session_header(&name).unwrap_err();
+            let InvalidTarget::ReservedHeader {
+                name: refused,
+                purpose,
+                ..
+            } = &error
+            else {
+                panic!("{error:?}");
+            };
+            assert_eq!((refused, purpose.is_empty()), (&name, false));
+            let message = error.to_string();
+            assert!(
+                message.contains(&name) && message.contains(purpose),
+                "{message}"
+            );
+        }
+    }
+    let purpose = |name: &str| {
+        opencode
+            .clone()
+            .session_header(name)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(purpose("x-api-key").contains("reserved for credentials"));
+    assert!(purpose("Cookie").contains("reserved for cookies"));
+    assert!(purpose("host").contains("reserved for transport"));
+    assert!(purpose("x-opencode-request").contains("reserved for OpenCode"));
+}
+
+#[test]
+fn what_cannot_be_a_headers_name_is_refused() {
+    let opencode = "https://opencode.ai".parse::<Target>().unwrap();
+    for name in [
+        "",
+        " ",
+        "two words",
+        "x-session-id ",
+        "x:session",
+        "sitzung-ä",
+        "a\r\nb: c",
+    ] {
+        let error = opencode.clone().session_header(name).unwrap_err();
+        assert!(
+            matches!(&error, InvalidTarget::InvalidHeader { name: refused, .. } if refused == name),
+            "{error:?}"
+        );
+        assert!(!error.to_string().contains(char::is_control), "{error}");
+    }
+}
+
+#[test]
+fn every_known_header_of_another_gateway_can_be_named() {
+    for name in [
+        "x-session-id",
+        "x-session-affinity",
+        "x-grok-conv-id",
+        "x-affinity",
+        "X-Session-Id",
+        "x-bf-session-id",
+        "X-Dynamo-Session-ID",
+        "session_id",
+        "x-claude-code-session-id",
+    ] {
+        let middleware = OpencodeSessionMiddleware::builder()
+            .targets([target("https://gateway.test", Some(name))])
+            .build()
+            .unwrap();
+        let names = sent(&middleware, "https://gateway.test/v1");
+        assert_eq!(names, [name.to_ascii_lowercase()]);
+    }
+    // Named outright, OpenCode's own brings the session and nothing else.
+    let session = header::SESSION;
+    let middleware = OpencodeSessionMiddleware::builder()
+        .targets([target("https://gateway.test", Some(session.as_str()))])
+        .client_name("my-agent")
+        .build()
+        .unwrap()
+        .bound_to(Session::new().turn());
+    assert_eq!(
+        sent(&middleware, "https://gateway.test/v1"),
+        [session.as_str()]
+    );
+}
+
+// Written down
+
+#[test]
+fn a_target_is_a_string_or_a_map_of_its_origin_and_its_header() {
+    for (target, written) in [
+        (
+            target("https://opencode.ai", None),
+            json!("https://opencode.ai"),
+        ),
+        (
+            target("HTTPS://*.A.test:443/", None),
+            json!("https://*.a.test"),
+        ),
+        (
+            target("https://openrouter.ai", Some("X-Session-Id")),
+            json!({"origin": "https://openrouter.ai", "session_header": "x-session-id"}),
+        ),
+    ] {
+        assert_eq!(serde_json::to_value(&target).unwrap(), written);
+        assert_eq!(
+            serde_json::from_value::<Target>(written.clone()).unwrap(),
+            target
+        );
+        let text = written.to_string();
+        assert_eq!(serde_json::from_str::<Target>(&text).unwrap(), target);
+    }
+}
+
+#[test]
+fn what_is_written_wrong_is_refused_with_the_reason() {
+    for (written, complaint) in [
+        (json!("opencode.ai"), "names no scheme"),
+        (
+            json!({"origin": "opencode.ai", "session_header": "x-own"}),
+            "names no scheme",
+        ),
+        (
+            json!({"origin": "https://a.test", "session_header": "cookie"}),
+            "reserved for cookies",
+        ),
+        (
+            json!({"origin": "https://a.test", "session_header": ""}),
+            "not a header's name",
+        ),
+        (
+            json!({"origin": "https://a.test"}),
+            "missing field `session_header`",
+        ),
+        (json!({"session_header": "x-own"}), "missing field `origin`"),
+        (
+            json!({"origin": "https://a.test", "session_header": "x-own", "header": "x"}),
+            "unknown field `header`",
+        ),
+        (
+            json!(17),
+            "an origin such as `https://opencode.ai`, or a map",
+        ),
+        (
+            json!(null),
+            "an origin such as `https://opencode.ai`, or a map",
+        ),
+    ] {
+        for error in [
+            serde_json::from_value::<Target>(written.clone()).unwrap_err(),
+            serde_json::from_str::<Target>(&written.to_string()).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(complaint), "{written}: {error}");
+        }
+    }
+}

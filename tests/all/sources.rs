@@ -1,0 +1,119 @@
+//! Every source that a request's session can come from: what the tests of precedence and of the
+//! doors have in common.
+
+use http::Extensions;
+use reqwest_opencode_session::{
+    Fallback, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, Source,
+    WithSession,
+};
+use task_local_extensions::with_extensions;
+
+/// A source of a session.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Given {
+    Header,
+    SessionInExtensions,
+    IdInExtensions,
+    Bound,
+    Scope,
+    SessionInTaskLocals,
+    IdInTaskLocals,
+    SessionFrom,
+    Fallback,
+}
+
+use Given::*;
+
+impl Given {
+    /// All of them, the first one first.
+    pub const ALL: [Self; 9] = [
+        Header,
+        SessionInExtensions,
+        IdInExtensions,
+        Bound,
+        Scope,
+        SessionInTaskLocals,
+        IdInTaskLocals,
+        SessionFrom,
+        Fallback,
+    ];
+
+    /// The session that it gives, unlike that of every other source. A header and an id have no
+    /// turn and no parent.
+    pub fn session(self) -> Session {
+        let id = |kind: &str| format!("{kind}-{self:?}").parse().unwrap();
+        let session = Session::from(id("session"));
+        match self {
+            Header | IdInExtensions | IdInTaskLocals => session,
+            _ => session
+                .with_parent(id("parent"))
+                .with_turn(format!("turn-{self:?}").parse().unwrap()),
+        }
+    }
+
+    /// What the crate calls it.
+    pub fn source(self) -> Source {
+        match self {
+            Header => Source::Header,
+            SessionInExtensions | IdInExtensions => Source::Extensions,
+            Bound => Source::Bound,
+            Scope => Source::Scope,
+            SessionInTaskLocals | IdInTaskLocals => Source::TaskLocal,
+            SessionFrom => Source::SessionFrom,
+            Given::Fallback => Source::Fallback,
+        }
+    }
+}
+
+/// The sources that one request has.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a>(pub &'a [Given]);
+
+impl Sources<'_> {
+    fn get(self, given: Given) -> Option<Session> {
+        self.0.contains(&given).then(|| given.session())
+    }
+
+    /// The middleware with those that it is told of. Without a fallback it rejects.
+    pub fn middleware(
+        self,
+        builder: OpencodeSessionMiddlewareBuilder,
+    ) -> OpencodeSessionMiddleware {
+        let builder = match self.get(SessionFrom) {
+            Some(session) => builder.session_from(move || Some(session.clone())),
+            None => builder,
+        };
+        let fallback = self.get(Given::Fallback);
+        builder
+            .fallback(fallback.map_or(Fallback::Reject, Fallback::Session))
+            .build()
+            .unwrap()
+            .bound_to(self.get(Bound))
+    }
+
+    /// The session header that the caller itself sets.
+    pub fn header(self) -> Option<Session> {
+        self.get(Header)
+    }
+
+    /// What the caller puts into the request's extensions.
+    pub fn extensions(self) -> Extensions {
+        let mut extensions = Extensions::new();
+        self.get(SessionInExtensions)
+            .map(|session| extensions.insert(session));
+        self.get(IdInExtensions)
+            .map(|session| extensions.insert(session.id().clone()));
+        extensions
+    }
+
+    /// Runs a future in those that are around it.
+    pub async fn around<F: Future>(self, future: F) -> F::Output {
+        let mut items = task_local_extensions::Extensions::new();
+        self.get(SessionInTaskLocals)
+            .map(|session| items.insert(session));
+        self.get(IdInTaskLocals)
+            .map(|session| items.insert(session.id().clone()));
+        let (_, output) = with_extensions(items, future.with_session(self.get(Scope))).await;
+        output
+    }
+}

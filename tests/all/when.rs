@@ -1,0 +1,101 @@
+//! When each door reads the session.
+
+use futures::FutureExt;
+use http::Uri;
+use reqwest_opencode_session::{
+    Fallback, OpencodeSessionMiddleware, RequestBuilderExt, Session, WithSession,
+};
+use tower::buffer::Buffer;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::stack::reqwest;
+use crate::support::{
+    CHAT, PROMPT, assert_carries, chat, client_with, middleware_for, only, plain_client, start,
+};
+
+fn rejecting() -> OpencodeSessionMiddleware {
+    let builder = OpencodeSessionMiddleware::builder().fallback(Fallback::Reject);
+    builder.build().unwrap()
+}
+
+#[tokio::test]
+async fn a_door_that_takes_a_request_reads_the_session_at_once() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway)
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let (session, later) = (Session::new().turn(), Session::new());
+    let client = plain_client();
+    let builder = || client.post(gateway.url(CHAT)).body(PROMPT);
+
+    // The scope is around the function that calls the door, and not around `send`.
+    let in_time = session
+        .in_scope(|| builder().opencode_session(&middleware))
+        .unwrap();
+    in_time.send().with_session(&later).await.unwrap();
+    assert_carries(&only(&gateway), &session);
+    let too_late = async { builder().opencode_session(&middleware) };
+    assert!(too_late.await.is_err());
+
+    let middleware = rejecting();
+    let uri = Uri::from_static("https://opencode.ai/zen/v1/messages");
+    let mut request = http::Request::post(uri.clone()).body(()).unwrap();
+    middleware.apply(&mut request).unwrap_err();
+    middleware.headers_for(&uri).unwrap_err();
+    let headers = session.in_scope(|| {
+        middleware.apply(&mut request).unwrap();
+        middleware.headers_for(&uri).unwrap()
+    });
+    assert_eq!(headers, session.headers());
+    assert_eq!(*request.headers(), headers);
+}
+
+#[tokio::test]
+async fn a_chain_and_a_layer_read_the_session_when_the_future_that_sends_is_polled() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway)
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let (early, session) = (Session::new(), Session::new().turn());
+    let client = client_with(middleware.clone());
+    let service = middleware.layer().layer(plain_client());
+
+    // Built and made in one session, sent in another.
+    let sending = early.in_scope(|| chat(&client, &gateway).send());
+    sending.with_session(&session).await.unwrap();
+    assert_carries(&gateway.take_requests()[0], &session);
+    let request = || plain_client().post(gateway.url(CHAT)).build().unwrap();
+    let sending = early.in_scope(|| service.clone().oneshot(request()));
+    sending.with_session(&session).await.unwrap();
+    assert_carries(&gateway.take_requests()[0], &session);
+
+    // A service's own future no longer looks.
+    let mut service = service;
+    let ready = ServiceExt::<reqwest::Request>::ready(&mut service)
+        .await
+        .unwrap();
+    let called = session.in_scope(|| ready.call(request()));
+    called.with_session(&early).await.unwrap();
+    assert_carries(&only(&gateway), &session);
+}
+
+#[tokio::test]
+async fn a_buffer_above_the_layer_calls_it_outside_every_scope() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway)
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let session = Session::new().turn();
+    let call = async |middleware: &OpencodeSessionMiddleware| {
+        let service = Buffer::new(middleware.layer().layer(plain_client()), 1);
+        let request = plain_client().post(gateway.url(CHAT)).build().unwrap();
+        service.oneshot(request).with_session(&session).await
+    };
+    assert!(call(&middleware).boxed_local().await.is_err());
+    // What helps.
+    call(&middleware.bound_to(&session)).await.unwrap();
+    assert_carries(&only(&gateway), &session);
+}
