@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
-.PHONY: all check test doc docs-rs quickstart compat page wasm instructions bench msrv minimal-versions \
-	features coverage fuzz deny package
+.PHONY: all check test doc docs-rs quickstart compat page wasm instructions chart bench tree msrv \
+	minimal-versions features coverage fuzz deny package
 
 all:
 	.ci/run
@@ -46,9 +46,17 @@ wasm:
 instructions:
 	cargo run --release --manifest-path benches/instructions/Cargo.toml
 
+# The same, drawn into benches/overhead.svg
+chart:
+	cargo run --release --manifest-path benches/instructions/Cargo.toml -- --chart
+
 # Wall time, allocations, and a whole call. Needs a quiet machine.
 bench:
-	cargo bench --features testing
+	cargo bench --features testing,tower
+
+# Which reqwest a client gets, and what it adds in crates and in seconds of a clean build.
+tree:
+	benches/tree.sh --time
 
 # The minimum Rust version, with the newest dependencies that it allows. Needs that toolchain:
 # RUST_1_85 says how to call its cargo.

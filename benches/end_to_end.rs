@@ -1,4 +1,4 @@
-//! What the plugin costs of a whole call: over loopback HTTP, with and without it in turn.
+//! What the middleware costs of a whole call: over loopback HTTP, with and without it in turn.
 //!
 //! `cargo bench --features testing --bench end_to_end`
 
@@ -16,11 +16,8 @@ const PROMPT: &str = r#"{"model": "kimi-k3", "messages": [{"role": "user", "cont
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::start()?;
     let http = reqwest::Client::builder().no_proxy().build()?;
-    let plugin = OpencodeSessionMiddleware::builder()
-        .target(gateway.target())
-        .build()?;
     let without = ClientBuilder::new(http.clone()).build();
-    let with = ClientBuilder::new(http).with(plugin).build();
+    let with = ClientBuilder::new(http).with(OpencodeSessionMiddleware::new()).build();
     let session = Session::new();
 
     let mut calls = [vec![], vec![]];
@@ -48,7 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("| | calls/s | p50 | p99 |");
     println!("|---|---|---|---|");
-    let medians = [("header inserted by hand", 0), ("with the plugin", 1)].map(|(name, side)| {
+    let medians = [("header inserted by hand", 0), ("with the middleware", 1)].map(|(name, side)| {
         let calls = &mut calls[side];
         calls.sort_unstable();
         let at = |share: f64| calls[(calls.len() as f64 * share) as usize].as_secs_f64() * 1e6;

@@ -14,23 +14,32 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = cases(), sample_count = 1000, sample_size = 100)]
+#[divan::bench(args = cases(Headers::Four), sample_count = 1000, sample_size = 100)]
+fn four_headers(bencher: Bencher, case: &Case) {
+    one_thread(bencher, case);
+}
+
+#[divan::bench(args = cases(Headers::None), sample_count = 1000, sample_size = 100)]
+fn no_headers(bencher: Bencher, case: &Case) {
+    one_thread(bencher, case);
+}
+
 fn one_thread(bencher: Bencher, case: &Case) {
     case.around(|| {
         bencher
-            .with_inputs(|| case.input())
-            .bench_local_values(|input| case.send(input));
+            .with_inputs(|| case.prepare())
+            .bench_local_values(|call| call());
     });
 }
 
 /// On one client for both. Each thread is as fast as one alone where nothing is shared.
 #[divan::bench(args = [EMPTY, EXTENSIONS, FALLBACK], sample_size = 1000, threads = [1, 2])]
 fn threads(bencher: Bencher, name: &str) {
-    static CASES: LazyLock<Vec<Case>> = LazyLock::new(cases);
+    static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| cases(Headers::Four));
     let case = CASES.iter().find(|case| case.name == name).unwrap();
     bencher
-        .with_inputs(|| case.input())
-        .bench_values(|input| case.send(input));
+        .with_inputs(|| case.prepare())
+        .bench_values(|call| call());
 }
 
 #[divan::bench(args = PARTS.map(|(name, _)| name))]

@@ -327,7 +327,7 @@ impl OpencodeSessionMiddleware {
         let Shared { settings, trace } = self.shared.as_deref().unwrap_or(&DEFAULT);
         Rule {
             settings,
-            bound: self.bound.as_ref(),
+            bound: &self.bound,
             trace,
         }
     }

@@ -11,7 +11,7 @@ use http::header::USER_AGENT;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 use thiserror::Error;
 
-use crate::header::{self, CLIENT, OTHER_TURN, PARENT_SESSION, PROJECT, TURN};
+use crate::header::{CLIENT, Existing, OTHER_TURN, PARENT_SESSION, PROJECT, TURN};
 use crate::scope;
 use crate::session::{Ids, Session, SessionId};
 use crate::target::{self, Dialect, RequestUrl, Targets};
@@ -258,7 +258,7 @@ impl Settings {
 #[derive(Clone, Copy)]
 pub(crate) struct Rule<'a> {
     pub settings: &'a Settings,
-    pub bound: Option<&'a Session>,
+    pub bound: &'a Option<Session>,
     pub trace: &'a Trace,
 }
 
@@ -293,11 +293,11 @@ impl<'a> Rule<'a> {
         headers: &mut HeaderMap,
         extensions: Option<&mut Extensions>,
     ) -> Result<Applied, Unresolved> {
-        // A look at the few names that there are takes less than a look-up.
-        let is_there = headers.keys().any(|name| name == header);
-        if is_there && self.keeps(headers, header) {
+        let existing = Existing::of(headers, header);
+        if self.keeps(&existing) {
             return Ok(Applied::Session(Source::Header));
         }
+        let is_there = !matches!(existing, Existing::Nothing);
         let Some((found, source)) = self.find(extensions.as_deref()) else {
             if self.settings.fallback == Fallback::Reject {
                 return Err(Unresolved);
@@ -345,10 +345,11 @@ impl<'a> Rule<'a> {
             user_agent,
             ..
         } = self.settings;
-        for (name, value) in [(CLIENT, client_name), (PROJECT, project)] {
-            if let Some(value) = value.as_ref().filter(|_| !self.keeps(headers, &name)) {
-                headers.insert(name, value.clone());
-            }
+        if let Some(client_name) = client_name {
+            self.set_name(headers, CLIENT, client_name);
+        }
+        if let Some(project) = project {
+            self.set_name(headers, PROJECT, project);
         }
         if let Some(user_agent) = user_agent {
             headers
@@ -357,10 +358,16 @@ impl<'a> Rule<'a> {
         }
     }
 
+    fn set_name(self, headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
+        if !self.keeps(&Existing::of(headers, &name)) {
+            headers.insert(name, value.clone());
+        }
+    }
+
     /// Whether the caller's own header stays.
-    fn keeps(self, headers: &HeaderMap, name: &HeaderName) -> bool {
-        self.settings.existing_header == ExistingHeader::Keep
-            && header::sole_token(headers, name).is_some()
+    fn keeps(self, existing: &Existing<'_>) -> bool {
+        matches!(existing, Existing::Token(_))
+            && self.settings.existing_header == ExistingHeader::Keep
     }
 
     /// The rule of which session, from its second line on.

@@ -129,6 +129,18 @@ impl Target {
         }
     }
 
+    /// Whether the URL's text says so at once: the target's own host behind its scheme, in lower
+    /// case, with neither user info nor a port.
+    fn matches_text<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
+        let is_host = |authority: &str| {
+            matches!(authority.as_bytes().get(self.host.len()), None | Some(b'/'))
+                && authority.starts_with(&*self.host)
+        };
+        url.after_scheme(self.scheme).is_some_and(is_host)
+            && !self.subdomains
+            && self.port == self.scheme.default_port()
+    }
+
     // The host first: it is what differs most.
     fn matches_host<U: RequestUrl + ?Sized>(&self, host: &str, url: &U) -> bool {
         let (host, own) = (host.as_bytes(), self.host.as_bytes());
@@ -205,6 +217,10 @@ impl Targets {
     /// What a request to this URL carries, where it is for a target. Of several targets that match,
     /// the last one decides.
     pub fn find<U: RequestUrl + ?Sized>(&self, url: &U) -> Option<Dialect<'_>> {
+        // The last one is tried first anyway, and its text is nearly always enough.
+        if let Some(target) = self.0.last().filter(|target| target.matches_text(url)) {
+            return Some(target.dialect());
+        }
         let found = with_host(url, |host| {
             let mut targets = self.0.iter().rev();
             targets.find(|target| target.matches_host(host, url))
@@ -508,9 +524,14 @@ pub enum Scheme {
 
 impl Scheme {
     fn parse(scheme: &str) -> Option<Self> {
-        [Self::Https, Self::Http]
-            .into_iter()
-            .find(|known| scheme.eq_ignore_ascii_case(known.as_str()))
+        // In the case that it nearly always has, a scheme is compared as a whole.
+        match scheme {
+            "https" => Some(Self::Https),
+            "http" => Some(Self::Http),
+            other => [Self::Https, Self::Http]
+                .into_iter()
+                .find(|known| other.eq_ignore_ascii_case(known.as_str())),
+        }
     }
 
     fn of<U: RequestUrl + ?Sized>(url: &U) -> Option<Self> {
@@ -561,9 +582,11 @@ pub(crate) fn origin<U: RequestUrl + ?Sized>(url: &U) -> String {
 }
 
 mod sealed {
-    use super::{Uri, Url, parse_port};
+    use super::{Scheme, Uri, Url, parse_port};
 
     pub trait RequestUrl {
+        /// The authority, and whatever follows it, of a URL that has this scheme.
+        fn after_scheme(&self, scheme: Scheme) -> Option<&str>;
         /// Whether scheme and host are always in lower case.
         const HAS_LOWER_CASE: bool;
 
@@ -574,7 +597,22 @@ mod sealed {
         fn path(&self) -> &str;
     }
 
+    /// Whether an authority is a name alone.
+    fn is_name(authority: &str) -> bool {
+        !authority
+            .bytes()
+            .any(|byte| matches!(byte, b'@' | b'[' | b':'))
+    }
+
     impl RequestUrl for Url {
+        #[inline]
+        fn after_scheme(&self, scheme: Scheme) -> Option<&str> {
+            match scheme {
+                Scheme::Http => self.as_str().strip_prefix("http://"),
+                Scheme::Https => self.as_str().strip_prefix("https://"),
+            }
+        }
+
         const HAS_LOWER_CASE: bool = true;
 
         fn scheme(&self) -> Option<&str> {
@@ -595,6 +633,11 @@ mod sealed {
     }
 
     impl RequestUrl for Uri {
+        #[inline]
+        fn after_scheme(&self, scheme: Scheme) -> Option<&str> {
+            (self.scheme_str()? == scheme.as_str()).then_some(self.authority()?.as_str())
+        }
+
         const HAS_LOWER_CASE: bool = false;
 
         fn scheme(&self) -> Option<&str> {
@@ -602,12 +645,22 @@ mod sealed {
         }
 
         fn host(&self) -> Option<&str> {
-            self.host()
+            let authority = self.authority()?.as_str();
+            // `Uri::host` searches it for user info, brackets and a port.
+            if is_name(authority) {
+                Some(authority)
+            } else {
+                self.host()
+            }
         }
 
         fn port_or(&self, default: u16) -> Option<u16> {
+            let authority = self.authority()?.as_str();
+            if is_name(authority) {
+                return Some(default);
+            }
             // `Uri::port` takes `+443` for a port and `65979` for none.
-            let after_user_info = self.authority()?.as_str().rsplit('@').next()?;
+            let after_user_info = authority.rsplit('@').next()?;
             match after_user_info.strip_prefix(self.host()?)? {
                 "" | ":" => Some(default),
                 port => parse_port(port.strip_prefix(':')?),

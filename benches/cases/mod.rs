@@ -1,25 +1,91 @@
-//! What both benches measure: whole requests, and the parts that ours is made of.
+//! What the benches measure: requests through every door, and the parts that ours is made of.
 
 use std::fmt;
-use std::future::{pending, ready};
+use std::future::pending;
 use std::hint::black_box;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use async_trait::async_trait;
-use futures::FutureExt;
-use http::{Extensions, HeaderMap, HeaderValue, Method};
-use reqwest::{Client, Request, Response, Url};
+use futures::future::MapOk;
+use futures::{FutureExt, TryFutureExt};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, ORIGIN,
+    PRAGMA, REFERER, TE, USER_AGENT, VIA,
+};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use reqwest::{Client, Request, RequestBuilder, Response, Url};
 use reqwest_middleware::{ClientWithMiddleware, Middleware, Next, Result};
 use reqwest_opencode_session::{
-    OpencodeSessionMiddleware, Session, SessionId, WithSession, header,
+    OpencodeSessionMiddleware, RequestBuilderExt, Session, SessionId, Target, WithSession, header,
 };
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use reqwest_tracing::TracingMiddleware;
 use task_local_extensions::with_extensions;
+use tower_http::set_header::SetRequestHeader;
+use tower_layer::Layer;
+use tower_service::Service;
 
 const ID: &str = "01a20360-f6d2-7083-9a19-5a139a403ac6";
+pub const TARGET: &str = "https://opencode.ai/zen/go/v1/messages";
+const STAGING_TARGET: &str = "https://dev.opencode.ai/zen/go/v1/messages";
+const ADDED_TARGET: &str = "https://gateway-0.example/v1/messages";
+const BODY: &str = r#"{"model":"glm-5.2"}"#;
+const STRANGER: &str = "https://api.example.com/v1/messages";
 
+/// The headers that a request has before anything is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Headers {
+    /// Those that clients send: content type, key, accepted type and user agent.
+    Four,
+    None,
+    Twelve,
+}
+
+impl Headers {
+    pub const ALL: [Self; 3] = [Self::Four, Self::None, Self::Twelve];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Four => "four headers",
+            Self::None => "no headers",
+            Self::Twelve => "twelve headers",
+        }
+    }
+
+    /// Inserts them one by one, as clients do: a map that is cloned has less room.
+    fn insert_into(self, headers: &mut HeaderMap) {
+        const TWELVE: [(HeaderName, HeaderValue); 12] = [
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (
+                AUTHORIZATION,
+                HeaderValue::from_static("Bearer sk-0123456789"),
+            ),
+            (ACCEPT, HeaderValue::from_static("text/event-stream")),
+            (USER_AGENT, HeaderValue::from_static("my-agent/1.0")),
+            (ACCEPT_ENCODING, HeaderValue::from_static("gzip, br")),
+            (ACCEPT_LANGUAGE, HeaderValue::from_static("en")),
+            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (PRAGMA, HeaderValue::from_static("no-cache")),
+            (ORIGIN, HeaderValue::from_static("https://example.com")),
+            (REFERER, HeaderValue::from_static("https://example.com/")),
+            (TE, HeaderValue::from_static("trailers")),
+            (VIA, HeaderValue::from_static("1.1 proxy")),
+        ];
+        let count = match self {
+            Self::Four => 4,
+            Self::None => 0,
+            Self::Twelve => 12,
+        };
+        for (name, value) in TWELVE.into_iter().take(count) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+// Requests through a chain.
 pub const BARE: &str = "no middleware";
+pub const BARE_IN_SCOPE: &str = "no middleware, in a scope";
 pub const BY_HAND: &str = "header inserted by hand";
 pub const EMPTY: &str = "empty async_trait middleware";
 pub const TEN_LINES: &str = "ten-line async_trait middleware";
@@ -27,11 +93,17 @@ pub const RETRY: &str = "reqwest-retry";
 pub const TRACING: &str = "reqwest-tracing, no subscriber";
 pub const EXISTING: &str = "ours: header already there";
 pub const EXTENSIONS: &str = "ours: extensions";
+pub const EXTENSIONS_ID: &str = "ours: an id in the extensions";
+pub const BOUND: &str = "ours: bound to a session";
 pub const SCOPE: &str = "ours: scope";
 pub const OWN_SCOPE: &str = "ours: scope around this call alone";
 pub const TASK_LOCAL: &str = "ours: the application's task-local";
+pub const SESSION_FROM: &str = "ours: session_from";
 pub const FALLBACK: &str = "ours: fallback";
 pub const LATE_FALLBACK: &str = "ours: fallback, after a scope on the thread";
+pub const STAGING: &str = "ours: fallback, dev.opencode.ai";
+pub const ADDED: &str = "ours: fallback, a target that was added";
+pub const FIRST_OF_100: &str = "ours: fallback, the first of 100 targets";
 pub const EVERYTHING: &str = "ours: turn, parent, client, project";
 pub const NO_TARGET: [(&str, usize); 3] = [
     ("ours: no target of 1", 1),
@@ -39,76 +111,385 @@ pub const NO_TARGET: [(&str, usize); 3] = [
     ("ours: no target of 100", 100),
 ];
 
-/// One way to send a request, through a client that answers by itself.
+// Requests through the other doors.
+pub const BUILDER: &str = "RequestBuilder, dropped";
+pub const BUILDER_BY_HAND: &str = "RequestBuilder: parts, insert, builder";
+pub const BUILDER_FALLBACK: &str = "ours: RequestBuilder, fallback";
+pub const BUILDER_BOUND: &str = "ours: RequestBuilder, bound";
+pub const HTTP: &str = "http::Request, dropped";
+pub const HTTP_BY_HAND: &str = "http::Request: header inserted by hand";
+pub const HTTP_FALLBACK: &str = "ours: http::Request, fallback";
+pub const HTTP_EXTENSIONS: &str = "ours: http::Request, extensions";
+pub const HTTP_NO_TARGET: &str = "ours: http::Request, no target";
+pub const LAYER: &str = "reqwest's Service";
+pub const LAYER_SET_HEADER: &str = "tower-http's SetRequestHeader over it";
+pub const LAYER_FALLBACK: &str = "ours: layer over it, fallback";
+
+/// One way to send one request.
 pub struct Case {
     pub name: &'static str,
-    source: Source,
-    url: Url,
-    client: ClientWithMiddleware,
-    session: Session,
-    value: HeaderValue,
+    /// The case that does the same without what is measured.
+    pub base: &'static str,
+    /// The case that sets the header by hand, or as near to it as there is.
+    pub peer: &'static str,
+    place: Place,
+    prepare: Box<dyn Fn() -> Call + Send + Sync>,
 }
 
-/// Where the request's session comes from.
-#[derive(PartialEq)]
-enum Source {
-    /// The middleware, if at all.
-    Middleware,
-    /// The caller, who inserts the header.
-    Header,
-    /// The request's extensions.
-    Extensions,
-    /// The same, with a turn and a parent.
-    SubagentsTurn,
+/// What is measured. Whatever it makes, it drops.
+pub type Call = Box<dyn FnOnce()>;
+
+/// Where requests are sent from.
+#[derive(Clone, Copy)]
+enum Place {
+    Outside,
     /// A scope that was entered long before.
     Scope,
-    /// A scope around this one request.
-    OwnScope,
-    /// The middleware, on a thread that held a scope before.
+    /// A thread that held a scope before.
     AfterScope,
     /// The application's own `task_local_extensions`.
     TaskLocal,
 }
 
-pub fn cases() -> Vec<Case> {
-    let mut cases = vec![
-        case(BARE, Source::Middleware, []),
-        case(BY_HAND, Source::Header, []),
-        case(EMPTY, Source::Middleware, [Arc::new(Empty)]),
-        case(TEN_LINES, Source::Middleware, [ten_lines()]),
-        case(RETRY, Source::Middleware, [retry()]),
-        case(TRACING, Source::Middleware, [tracing()]),
-        case(EXISTING, Source::Header, [ours()]),
-        case(EXTENSIONS, Source::Extensions, [ours()]),
-        case(SCOPE, Source::Scope, [ours()]),
-        case(OWN_SCOPE, Source::OwnScope, [ours()]),
-        case(TASK_LOCAL, Source::TaskLocal, [ours()]),
-        case(FALLBACK, Source::Middleware, [ours()]),
-        case(LATE_FALLBACK, Source::AfterScope, [ours()]),
-        case(EVERYTHING, Source::SubagentsTurn, [ours_with_names()]),
-    ];
-    cases.extend(NO_TARGET.map(|(name, targets)| Case {
-        url: "https://api.example.com/v1/messages".parse().unwrap(),
-        ..case(name, Source::Middleware, [ours_with_targets(targets)])
-    }));
+impl Case {
+    /// Makes a request as the caller would, and a call that sends it.
+    pub fn prepare(&self) -> Call {
+        (self.prepare)()
+    }
+
+    /// Runs `requests` where this case's requests are sent from.
+    pub fn around<T>(&self, requests: impl FnOnce() -> T) -> T {
+        match self.place {
+            Place::Outside => requests(),
+            Place::Scope => session().in_scope(requests),
+            Place::AfterScope => {
+                session().in_scope(|| ());
+                requests()
+            }
+            Place::TaskLocal => {
+                let items = task_local_extensions::Extensions::new().with(session());
+                let requests = with_extensions(items, async { requests() });
+                requests.now_or_never().unwrap().1
+            }
+        }
+    }
+
+    fn from(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// All cases, for a request with these headers.
+pub fn cases(headers: Headers) -> Vec<Case> {
+    let mut cases = through_a_chain(headers);
+    cases.extend(through_a_request_builder(headers));
+    cases.extend(through_an_http_request(headers));
+    cases.extend(through_a_layer(headers));
+    if headers == Headers::Twelve {
+        // For what a longer look at the names costs.
+        cases.retain(|case| [BARE, BY_HAND, TEN_LINES, EXISTING, FALLBACK].contains(&case.name));
+    }
     cases
 }
 
-fn case<const N: usize>(
+fn case(
     name: &'static str,
-    source: Source,
-    chain: [Arc<dyn Middleware>; N],
+    [base, peer]: [&'static str; 2],
+    prepare: impl Fn() -> Call + Send + Sync + 'static,
 ) -> Case {
-    let mut chain = Vec::from(chain);
-    chain.push(Arc::new(Canned));
     Case {
         name,
-        source,
-        url: "https://opencode.ai/zen/go/v1/messages".parse().unwrap(),
-        client: ClientWithMiddleware::new(Client::new(), chain),
-        session: Session::from(ID.parse::<SessionId>().unwrap()),
-        value: value(),
+        base,
+        peer,
+        place: Place::Outside,
+        prepare: Box::new(prepare),
     }
+}
+
+fn through_a_chain(headers: Headers) -> Vec<Case> {
+    let ours = || -> Arc<dyn Middleware> { Arc::new(OpencodeSessionMiddleware::new()) };
+    let bound = OpencodeSessionMiddleware::new().bound_to(session());
+    let asking = OpencodeSessionMiddleware::builder().session_from({
+        let session = session();
+        move || Some(session.clone())
+    });
+    let named = OpencodeSessionMiddleware::builder()
+        .client_name("my-agent")
+        .project("my-project");
+    let one_more = OpencodeSessionMiddleware::builder().target("https://gateway-0.example");
+
+    let retries = ExponentialBackoff::builder().build_with_max_retries(3);
+    let retry = RetryTransientMiddleware::new_with_policy(retries);
+
+    let chain = |name| Chain::new(name, headers);
+    let mut cases = vec![
+        chain(BARE),
+        chain(BARE_IN_SCOPE).from(Place::Scope),
+        chain(BY_HAND).by_hand(),
+        chain(EMPTY).with(Arc::new(Empty)),
+        chain(TEN_LINES).with(Arc::new(TenLines(value()))),
+        chain(RETRY).with(Arc::new(retry)),
+        chain(TRACING).with(Arc::new(TracingMiddleware::default())),
+        chain(EXISTING).with(ours()).by_hand().over(BY_HAND),
+        chain(EXTENSIONS).with(ours()).extension(session()),
+        chain(EXTENSIONS_ID)
+            .with(ours())
+            .extension(session().id().clone()),
+        chain(BOUND).with(Arc::new(bound)),
+        chain(SCOPE)
+            .with(ours())
+            .from(Place::Scope)
+            .over(BARE_IN_SCOPE),
+        chain(OWN_SCOPE).with(ours()).in_scope(),
+        chain(TASK_LOCAL).with(ours()).from(Place::TaskLocal),
+        chain(SESSION_FROM).with(Arc::new(asking.build().unwrap())),
+        chain(FALLBACK).with(ours()),
+        chain(LATE_FALLBACK).with(ours()).from(Place::AfterScope),
+        chain(STAGING).with(ours()).to(STAGING_TARGET),
+        chain(ADDED)
+            .with(Arc::new(one_more.build().unwrap()))
+            .to(ADDED_TARGET),
+        chain(FIRST_OF_100)
+            .with(ours_with_targets(100))
+            .to(ADDED_TARGET),
+        chain(EVERYTHING)
+            .with(Arc::new(named.build().unwrap()))
+            .extension(session().subagent().turn()),
+    ];
+    cases.extend(
+        NO_TARGET.map(|(name, count)| chain(name).with(ours_with_targets(count)).to(STRANGER)),
+    );
+    cases.into_iter().map(Chain::case).collect()
+}
+
+/// Half of them with a session header of their own.
+fn ours_with_targets(count: usize) -> Arc<dyn Middleware> {
+    let targets = (0..count).map(|number| {
+        let target: Target = format!("https://gateway-{number}.example").parse().unwrap();
+        match number % 2 {
+            0 => target,
+            _ => target.session_header("x-session-id").unwrap(),
+        }
+    });
+    let builder = OpencodeSessionMiddleware::builder();
+    Arc::new(builder.targets(targets).build().unwrap())
+}
+
+/// A case that sends a request through a client that answers by itself.
+struct Chain {
+    name: &'static str,
+    headers: Headers,
+    base: &'static str,
+    place: Place,
+    url: Url,
+    chain: Vec<Arc<dyn Middleware>>,
+    extensions: Extensions,
+    by_hand: bool,
+    in_scope: bool,
+}
+
+impl Chain {
+    fn new(name: &'static str, headers: Headers) -> Self {
+        Self {
+            name,
+            headers,
+            base: BARE,
+            place: Place::Outside,
+            url: TARGET.parse().unwrap(),
+            chain: vec![],
+            extensions: Extensions::new(),
+            by_hand: false,
+            in_scope: false,
+        }
+    }
+
+    fn with(mut self, middleware: Arc<dyn Middleware>) -> Self {
+        self.chain.push(middleware);
+        self
+    }
+
+    fn extension<T: Clone + Send + Sync + 'static>(mut self, item: T) -> Self {
+        self.extensions.insert(item);
+        self
+    }
+
+    fn to(self, url: &str) -> Self {
+        let url = url.parse().unwrap();
+        Self { url, ..self }
+    }
+
+    fn from(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    fn over(self, base: &'static str) -> Self {
+        Self { base, ..self }
+    }
+
+    fn by_hand(self) -> Self {
+        Self {
+            by_hand: true,
+            ..self
+        }
+    }
+
+    fn in_scope(self) -> Self {
+        Self {
+            in_scope: true,
+            ..self
+        }
+    }
+
+    fn case(self) -> Case {
+        // One for the whole program, so that a call can borrow it.
+        let client: &ClientWithMiddleware = Box::leak(Box::new(client(self.chain)));
+        let (session, value) = (session(), value());
+        case(self.name, [self.base, BY_HAND], move || {
+            let mut request = request(self.headers, self.url.clone());
+            let mut extensions = self.extensions.clone();
+            let (by_hand, in_scope) = (self.by_hand, self.in_scope);
+            let (session, value) = (session.clone(), value.clone());
+            Box::new(move || {
+                if by_hand {
+                    request
+                        .headers_mut()
+                        .insert("x-opencode-session", value.clone());
+                }
+                let call = client.execute_with_extensions(request, &mut extensions);
+                let response = if in_scope {
+                    call.with_session(session).now_or_never()
+                } else {
+                    call.now_or_never()
+                };
+                drop(black_box(response.expect("nothing waits")));
+            })
+        })
+        .from(self.place)
+    }
+}
+
+fn through_a_request_builder(headers: Headers) -> [Case; 4] {
+    let case = |name, edit: fn(RequestBuilder, &'static Given) -> RequestBuilder| {
+        let given = Given::new();
+        let client = Client::new();
+        case(name, [BUILDER, BUILDER_BY_HAND], move || {
+            let request = request(headers, TARGET.parse().unwrap());
+            let builder = RequestBuilder::from_parts(client.clone(), request);
+            Box::new(move || drop(black_box(edit(builder, given))))
+        })
+    };
+    [
+        case(BUILDER, |builder, _| builder),
+        case(BUILDER_BY_HAND, |builder, given| {
+            let (client, request) = builder.build_split();
+            let mut request = request.unwrap();
+            given.insert_by_hand(request.headers_mut());
+            RequestBuilder::from_parts(client, request)
+        }),
+        case(BUILDER_FALLBACK, |builder, given| {
+            builder.opencode_session(&given.middleware).unwrap()
+        }),
+        case(BUILDER_BOUND, |builder, given| {
+            builder.opencode_session(&given.bound).unwrap()
+        }),
+    ]
+}
+
+fn through_an_http_request(headers: Headers) -> [Case; 5] {
+    let case = |name, edit: fn(&mut http::Request<&'static str>, &'static Given)| {
+        let given = Given::new();
+        let url = if name == HTTP_NO_TARGET {
+            STRANGER
+        } else {
+            TARGET
+        };
+        let extended = name == HTTP_EXTENSIONS;
+        case(name, [HTTP, HTTP_BY_HAND], move || {
+            let mut request = http_request(headers, BODY, url);
+            if extended {
+                request.extensions_mut().insert(session());
+            }
+            Box::new(move || {
+                edit(&mut request, given);
+                drop(black_box(request));
+            })
+        })
+    };
+    [
+        case(HTTP, |_, _| ()),
+        case(HTTP_BY_HAND, |request, given| {
+            given.insert_by_hand(request.headers_mut())
+        }),
+        case(HTTP_FALLBACK, |request, given| {
+            drop(given.middleware.apply(request))
+        }),
+        case(HTTP_NO_TARGET, |request, given| {
+            drop(given.middleware.apply(request))
+        }),
+        case(HTTP_EXTENSIONS, |request, given| {
+            drop(given.middleware.apply(request))
+        }),
+    ]
+}
+
+fn through_a_layer(headers: Headers) -> [Case; 3] {
+    fn case<S>(name: &'static str, headers: Headers, service: S) -> Case
+    where
+        S: Service<http::Request<reqwest::Body>> + Clone + Send + Sync + 'static,
+    {
+        self::case(name, [LAYER, LAYER_SET_HEADER], move || {
+            let request = http_request(headers, reqwest::Body::from(BODY), TARGET);
+            let mut service = service.clone();
+            Box::new(move || drop(black_box(service.call(request))))
+        })
+    }
+    let reqwest = Reqwest(Client::new());
+    let name = header::SESSION;
+    [
+        case(LAYER, headers, reqwest.clone()),
+        case(
+            LAYER_SET_HEADER,
+            headers,
+            SetRequestHeader::overriding(reqwest.clone(), name, value()),
+        ),
+        case(
+            LAYER_FALLBACK,
+            headers,
+            OpencodeSessionMiddleware::new().layer().layer(reqwest),
+        ),
+    ]
+}
+
+/// What a case without a chain is given.
+struct Given {
+    value: HeaderValue,
+    middleware: OpencodeSessionMiddleware,
+    bound: OpencodeSessionMiddleware,
+}
+
+impl Given {
+    fn new() -> &'static Self {
+        let middleware = OpencodeSessionMiddleware::new();
+        Box::leak(Box::new(Self {
+            value: value(),
+            bound: middleware.bound_to(session()),
+            middleware,
+        }))
+    }
+
+    fn insert_by_hand(&self, headers: &mut HeaderMap) {
+        headers.insert("x-opencode-session", self.value.clone());
+    }
+}
+
+fn session() -> Session {
+    ID.parse::<SessionId>().unwrap().into()
 }
 
 /// A header's value that is ready for use: its clones share its bytes.
@@ -118,104 +499,25 @@ fn value() -> HeaderValue {
     value
 }
 
-fn ten_lines() -> Arc<dyn Middleware> {
-    Arc::new(TenLines(value()))
+/// A client that answers by itself.
+pub fn client(mut chain: Vec<Arc<dyn Middleware>>) -> ClientWithMiddleware {
+    chain.push(Arc::new(Canned));
+    ClientWithMiddleware::new(Client::new(), chain)
 }
 
-fn retry() -> Arc<dyn Middleware> {
-    let policy = ExponentialBackoff::builder().build_with_max_retries(3);
-    Arc::new(RetryTransientMiddleware::new_with_policy(policy))
+pub fn request(headers: Headers, url: Url) -> Request {
+    let mut request = Request::new(Method::POST, url);
+    *request.body_mut() = Some(BODY.into());
+    headers.insert_into(request.headers_mut());
+    request
 }
 
-fn tracing() -> Arc<dyn Middleware> {
-    Arc::new(TracingMiddleware::default())
-}
-
-fn ours() -> Arc<dyn Middleware> {
-    Arc::new(OpencodeSessionMiddleware::new())
-}
-
-fn ours_with_names() -> Arc<dyn Middleware> {
-    let builder = OpencodeSessionMiddleware::builder();
-    Arc::new(
-        builder
-            .client_name("my-agent")
-            .project("my-project")
-            .build()
-            .unwrap(),
-    )
-}
-
-fn ours_with_targets(count: usize) -> Arc<dyn Middleware> {
-    let targets = (0..count).map(|n| format!("https://gateway-{n}.example").parse().unwrap());
-    let builder = OpencodeSessionMiddleware::builder();
-    Arc::new(builder.targets(targets).build().unwrap())
-}
-
-impl Case {
-    /// A request and its extensions, as the caller makes them.
-    pub fn input(&self) -> (Request, Extensions) {
-        let mut request = Request::new(Method::POST, self.url.clone());
-        *request.body_mut() = Some(r#"{"model":"glm-5.2"}"#.to_owned().into());
-        let mut extensions = Extensions::new();
-        match self.source {
-            Source::Extensions => drop(extensions.insert(self.session.clone())),
-            Source::SubagentsTurn => drop(extensions.insert(self.session.subagent().turn())),
-            _ => {}
-        }
-        (request, extensions)
-    }
-
-    /// What is measured. It returns all that there is to drop.
-    pub fn send(
-        &self,
-        (mut request, mut extensions): (Request, Extensions),
-    ) -> (Response, Extensions) {
-        if self.source == Source::Header {
-            request
-                .headers_mut()
-                .insert("x-opencode-session", self.value.clone());
-        }
-        let call = self
-            .client
-            .execute_with_extensions(request, &mut extensions);
-        let response = if self.source == Source::OwnScope {
-            call.with_session(self.session.clone()).now_or_never()
-        } else {
-            call.now_or_never()
-        };
-        (
-            response.expect("nothing waits").expect("nothing fails"),
-            extensions,
-        )
-    }
-
-    /// Runs `requests` where this case's requests are sent from.
-    pub fn around<T>(&self, requests: impl FnOnce() -> T) -> T {
-        let session = self.session.clone();
-        match self.source {
-            Source::Scope => async { requests() }
-                .with_session(session)
-                .now_or_never()
-                .unwrap(),
-            Source::AfterScope => {
-                ready(()).with_session(session).now_or_never().unwrap();
-                requests()
-            }
-            Source::TaskLocal => {
-                let items = task_local_extensions::Extensions::new().with(session);
-                let requests = with_extensions(items, async { requests() });
-                requests.now_or_never().unwrap().1
-            }
-            _ => requests(),
-        }
-    }
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name)
-    }
+fn http_request<B>(headers: Headers, body: B, url: &'static str) -> http::Request<B> {
+    let mut request = http::Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(url);
+    headers.insert_into(request.headers_mut());
+    request
 }
 
 struct Empty;
@@ -259,6 +561,25 @@ struct Canned;
 impl Middleware for Canned {
     async fn handle(&self, _: Request, _: &mut Extensions, _: Next<'_>) -> Result<Response> {
         Ok(http::Response::new("").into())
+    }
+}
+
+/// The service that reqwest's client is, for requests of `http`. Nobody waits for its responses.
+#[derive(Clone)]
+struct Reqwest(Client);
+
+impl Service<http::Request<reqwest::Body>> for Reqwest {
+    type Response = http::Response<reqwest::Body>;
+    type Error = reqwest::Error;
+    type Future = MapOk<<Client as Service<Request>>::Future, fn(Response) -> Self::Response>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<reqwest::Result<()>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<reqwest::Body>) -> Self::Future {
+        let request = request.try_into().expect("its URL is valid");
+        self.0.call(request).map_ok(Into::into)
     }
 }
 

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Checks which reqwest a new client gets with this crate, and shows what the crate adds to its tree.
+# With --time it also shows how long a clean build takes. TLS is left out: it is the same for all.
+set -euo pipefail
+crate=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Makes a client with these dependencies.
+client() {
+    local name=$1
+    shift
+    mkdir -p "$work/$name/src"
+    echo 'fn main() {}' >"$work/$name/src/main.rs"
+    {
+        printf '[package]\nname = "%s"\nversion = "0.0.0"\nedition = "2024"\n\n' "$name"
+        printf '[dependencies]\n'
+        printf '%s\n' "$@"
+    } >"$work/$name/Cargo.toml"
+}
+
+ours() { printf 'reqwest-opencode-session = { path = "%s"%s }' "$crate" "$1"; }
+reqwest() { printf 'reqwest = { version = "%s", default-features = false }' "$1"; }
+
+for_013=("$(reqwest 0.13)" 'reqwest-middleware = "0.5"')
+for_012=("$(reqwest 0.12)" 'reqwest-middleware = "0.4"')
+ours_013=$(ours '')
+ours_012=$(ours ', default-features = false, features = ["reqwest-012"]')
+
+# What one client compiles, itself and the checkout's path left out.
+crates() {
+    cargo tree --quiet --manifest-path "$work/$1/Cargo.toml" --edges normal,build \
+        --prefix none --format '{p}' | sed 's/ (.*//' | sort -u | grep -v "^$1 "
+}
+
+# Fails where a client's tree has, or has not, a generation of reqwest that it should (not) have.
+check() {
+    local name=$1 generation=$2 expected=$3 found=no
+    crates "$name" >"$work/$name/crates"
+    if grep -q "^reqwest v$generation\." "$work/$name/crates"; then found=yes; fi
+    if [ "$found" != "$expected" ]; then
+        echo "error: reqwest $generation in the tree of $name: $found, and it should be $expected" >&2
+        exit 1
+    fi
+}
+
+client defaults "$ours_013"
+check defaults 0.13 yes
+check defaults 0.12 no
+client reqwest-012-alone "$ours_012"
+check reqwest-012-alone 0.13 no
+check reqwest-012-alone 0.12 yes
+client no-features "$(ours ', default-features = false')"
+check no-features 0.13 no
+check no-features 0.12 no
+echo 'Each choice of features brings the reqwest that it names, and no other.'
+echo
+
+client middleware-013 "${for_013[@]}"
+client ours-013 "${for_013[@]}" "$ours_013"
+client middleware-012 "${for_012[@]}"
+client ours-012 "${for_012[@]}" "$ours_012"
+
+# Seconds of a clean build of a client, by the clock and of the processor, its downloads left out.
+seconds() {
+    local manifest=$work/$1/Cargo.toml
+    cargo fetch --quiet --manifest-path "$manifest"
+    TIMEFORMAT='%1R | %1U'
+    { time CARGO_TARGET_DIR=$work/$1/target cargo build --quiet --manifest-path "$manifest"; } 2>&1
+}
+
+echo "| client of | crates | seconds of a clean build | of the processor |"
+echo "|---|--:|--:|--:|"
+for name in middleware-013 ours-013 middleware-012 ours-012; do
+    case $name in
+        *-013) generation=0.13 ;;
+        *) generation=0.12 ;;
+    esac
+    case $name in
+        ours-*) what="reqwest $generation with this crate" ;;
+        *) what="reqwest $generation with reqwest-middleware alone" ;;
+    esac
+    if [ "${1:-}" = --time ]; then time=$(seconds "$name"); else time='– | –'; fi
+    echo "| $what | $(crates "$name" | wc -l) | $time |"
+done
+echo
+for generation in 013 012; do
+    added=$(comm -13 <(crates "middleware-$generation") <(crates "ours-$generation"))
+    echo "Added to the client of reqwest 0.${generation#0}: ${added//$'\n'/, }"
+done
