@@ -99,7 +99,8 @@ use crate::trace::Trace;
 ///
 /// reqwest adds a client's `default_headers`, and its `user_agent`, after every middleware, and
 /// only where a name is vacant. So the middleware does not see them, and whatever it sets wins over
-/// them.
+/// them. A session that is pinned there gives way; [`Fallback::Reject`] refuses a request that has no
+/// other. Pin no turn and no parent there: they would go out with every session that has none.
 ///
 /// # Redirects
 ///
@@ -110,8 +111,9 @@ use crate::trace::Trace;
 /// # Tracing
 ///
 /// With the feature `tracing`, each request to a target is an event at debug level: the host, and
-/// where the session came from. The first request that falls back is a warning, once for a
-/// middleware and its clones. Neither a key nor a session's id is ever in an event.
+/// where the session came from. The first request in the fallback's session is an event at info
+/// level, and the first one without a session a warning, once for a middleware and its clones.
+/// Neither a key nor a session's id is ever in an event.
 #[derive(Clone, Default)]
 pub struct OpencodeSessionMiddleware {
     /// None for the default settings, so that `new` can be a `const fn`.

@@ -19,8 +19,11 @@ pub struct RedirectRefused {
 enum Reason {
     #[error("the session must not go to a non-target; if it should, add that origin as a `Target`")]
     NoTarget,
-    #[error("that target takes the session in another header, and a redirect cannot rename it")]
-    OtherHeader,
+    #[error(
+        "that target takes the session in another header, or without turn and client, and a \
+         redirect cannot change what was set"
+    )]
+    OtherHeaders,
 }
 
 impl RedirectRefused {
@@ -50,8 +53,8 @@ pub(crate) fn check<U: RequestUrl>(
         return Ok(());
     };
     let reason = match targets.find(to) {
-        Some(taken) if taken.session_header() == carried.session_header() => return Ok(()),
-        Some(_) => Reason::OtherHeader,
+        Some(taken) if taken == carried => return Ok(()),
+        Some(_) => Reason::OtherHeaders,
         None => Reason::NoTarget,
     };
     Err(RedirectRefused {

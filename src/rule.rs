@@ -62,7 +62,9 @@ pub enum ExistingHeader {
     /// They stay.
     #[default]
     Keep,
-    /// They count as absent, as if the caller had not set them.
+    /// The middleware's own take their place. A session that the caller set counts as absent, so
+    /// under [`Fallback::Omit`] it is taken away; a client or a project stays where the middleware
+    /// has none of its own.
     Replace,
 }
 
@@ -427,12 +429,15 @@ impl<'a> Rule<'a> {
     }
 
     fn tell<U: RequestUrl + ?Sized>(self, url: &U, outcome: &Result<Applied, Unresolved>) {
+        let source = match outcome {
+            Ok(Applied::Session(source)) => source.as_str(),
+            _ => "nothing",
+        };
+        self.trace.request(url, source);
         match outcome {
-            Ok(Applied::Session(source)) => {
-                let without = *source == Source::Fallback;
-                self.trace.request(url, source.as_str(), without);
-            }
-            _ => self.trace.request(url, "nothing", true),
+            Ok(Applied::Session(Source::Fallback)) => self.trace.fallback(),
+            Ok(Applied::NoSession) => self.trace.omitted(),
+            _ => {}
         }
     }
 }

@@ -133,6 +133,14 @@ macro_rules! impl_id {
             }
         }
 
+        impl TryFrom<&String> for $id {
+            type Error = InvalidValue;
+
+            fn try_from(id: &String) -> Result<Self, InvalidValue> {
+                id.parse()
+            }
+        }
+
         impl TryFrom<&HeaderValue> for $id {
             type Error = InvalidValue;
 
@@ -506,8 +514,8 @@ impl<'de> serde::Deserialize<'de> for Session {
     }
 }
 
-/// What names a session: a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of
-/// them.
+/// What names a session: a [`Session`], a [`SessionId`], a reference to either, an [`Option`] of
+/// them, or a reference to that.
 ///
 /// `None` names no session, and where it is given, nothing changes.
 ///
@@ -549,5 +557,16 @@ impl<T: IntoSession> IntoSession for Option<T> {}
 impl<T: IntoSession> sealed::IntoSession for Option<T> {
     fn into_session(self) -> Option<Session> {
         self.and_then(T::into_session)
+    }
+}
+
+impl<'a, T> IntoSession for &'a Option<T> where &'a T: IntoSession {}
+
+impl<'a, T> sealed::IntoSession for &'a Option<T>
+where
+    &'a T: IntoSession,
+{
+    fn into_session(self) -> Option<Session> {
+        self.as_ref().into_session()
     }
 }

@@ -88,8 +88,8 @@ impl Target {
     ///
     /// [`InvalidTarget::InvalidHeader`] for what cannot be the name of a header, and
     /// [`InvalidTarget::ReservedHeader`] for a header that has another meaning: credentials,
-    /// cookies, transport, content, `user-agent`, and OpenCode's headers but for
-    /// [`header::SESSION`](crate::header::SESSION).
+    /// cookies, transport, content, `user-agent`, and OpenCode's own headers, which a target takes
+    /// without a session header.
     ///
     /// ```
     /// use reqwest_opencode_session::Target;

@@ -9,35 +9,55 @@ use crate::target::RequestUrl;
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     #[cfg(feature = "tracing")]
-    warned: AtomicBool,
+    told: AtomicBool,
 }
 
+#[cfg(feature = "tracing")]
 impl Trace {
     pub const fn new() -> Self {
         Self {
-            #[cfg(feature = "tracing")]
-            warned: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
-    #[cfg(not(feature = "tracing"))]
-    pub fn request<U: RequestUrl + ?Sized>(&self, _: &U, _: &'static str, _: bool) {}
-
-    /// One event for a request to a target, and a warning with the first one that was `without` a
-    /// session until the fallback.
-    #[cfg(feature = "tracing")]
-    pub fn request<U: RequestUrl + ?Sized>(
-        &self,
-        url: &U,
-        session_from: &'static str,
-        without: bool,
-    ) {
+    /// One event for each request to a target.
+    pub fn request<U: RequestUrl + ?Sized>(&self, url: &U, session_from: &'static str) {
         tracing::debug!(host = url.host(), session_from, "a request to a target");
-        if without && !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "a request had no session, so the fallback was used (shown once): put a `Session` \
-                 into the request's extensions, or run the call inside `.with_session(session)`"
+    }
+
+    /// Right for a program that holds one conversation, so no more than a notice.
+    pub fn fallback(&self) {
+        if self.is_first() {
+            tracing::info!(
+                "a request had no session, so the fallback was used (shown once): in a program \
+                 with several conversations, run each call inside `.with_session(session)`"
             );
         }
     }
+
+    pub fn omitted(&self) {
+        if self.is_first() {
+            tracing::warn!(
+                "a request went out without a session (shown once): run the call inside \
+                 `.with_session(session)`, or put a `Session` into the request's extensions"
+            );
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+impl Trace {
+    pub const fn new() -> Self {
+        Self {}
+    }
+
+    pub fn request<U: RequestUrl + ?Sized>(&self, _: &U, _: &'static str) {}
+
+    pub fn fallback(&self) {}
+
+    pub fn omitted(&self) {}
 }

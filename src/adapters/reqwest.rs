@@ -202,7 +202,8 @@ struct Chained<'a, R> {
 
 /// A request of reqwest, which keeps its extensions to itself.
 macro_rules! impl_request {
-    ($request:ty) => {
+    ($version:literal, $request:ty) => {
+        #[doc = concat!("Of reqwest ", $version, ".")]
         impl HttpRequest for $request {}
 
         impl rule::sealed::HttpRequest for $request {
@@ -223,9 +224,10 @@ macro_rules! impl_request {
 }
 
 macro_rules! impl_request_builder {
-    ($reqwest:ident, $request_builder:ty) => {
+    ($version:literal, $reqwest:ident, $request_builder:ty) => {
         impl sealed::RequestBuilder for $request_builder {}
 
+        #[doc = concat!("Of reqwest ", $version, ".")]
         impl RequestBuilderExt for $request_builder {
             type BuildError = $reqwest::Error;
 
@@ -246,13 +248,13 @@ macro_rules! impl_request_builder {
 
 /// All doors of one generation of reqwest.
 macro_rules! impl_generation {
-    ($reqwest:ident, $reqwest_middleware:ident) => {
-        impl_request!($reqwest::Request);
-        impl_request_builder!($reqwest, $reqwest::RequestBuilder);
+    ($version:literal, $reqwest:ident, $reqwest_middleware:ident) => {
+        impl_request!($version, $reqwest::Request);
+        impl_request_builder!($version, $reqwest, $reqwest::RequestBuilder);
         #[cfg(feature = "blocking")]
-        impl_request!($reqwest::blocking::Request);
+        impl_request!($version, $reqwest::blocking::Request);
         #[cfg(feature = "blocking")]
-        impl_request_builder!($reqwest, $reqwest::blocking::RequestBuilder);
+        impl_request_builder!($version, $reqwest, $reqwest::blocking::RequestBuilder);
 
         impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
             // What `#[async_trait]` would write, but for its box: there is nothing to await before
@@ -308,6 +310,7 @@ macro_rules! impl_generation {
 
         impl sealed::ReqwestClientBuilder for $reqwest::ClientBuilder {}
 
+        #[doc = concat!("Of reqwest ", $version, ".")]
         impl ReqwestClientBuilder for $reqwest::ClientBuilder {
             type Client = $reqwest_middleware::ClientWithMiddleware;
             type Error = $reqwest::Error;
@@ -326,6 +329,7 @@ macro_rules! impl_generation {
             }
         }
 
+        #[doc = concat!("Of reqwest ", $version, ".")]
         #[cfg(not(target_arch = "wasm32"))]
         impl RedirectPolicy for $reqwest::redirect::Policy {}
 
@@ -344,6 +348,6 @@ macro_rules! impl_generation {
 }
 
 #[cfg(feature = "reqwest-013")]
-impl_generation!(reqwest, reqwest_middleware);
+impl_generation!("0.13", reqwest, reqwest_middleware);
 #[cfg(feature = "reqwest-012")]
-impl_generation!(reqwest_012, reqwest_middleware_04);
+impl_generation!("0.12", reqwest_012, reqwest_middleware_04);

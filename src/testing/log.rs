@@ -367,7 +367,11 @@ impl SeenRequest {
             (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
                 Some(Mark::Doubled)
             }
-            (Some(name), _) if header::sole_token(&request.headers, name).is_none() => {
+            (Some(name), _)
+                if header::Existing::of(&request.headers, name)
+                    .token()
+                    .is_none() =>
+            {
                 Some(Mark::Malformed)
             }
             (_, Some(id))

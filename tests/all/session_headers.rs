@@ -345,6 +345,17 @@ fn every_known_header_of_another_gateway_can_be_named() {
     );
 }
 
+#[test]
+fn a_redirect_to_a_target_that_takes_the_session_alone_is_refused() {
+    let alone = target("https://gateway.test", Some(header::SESSION.as_str()));
+    let middleware = OpencodeSessionMiddleware::builder().target(alone);
+    let middleware = middleware.build().unwrap();
+    let opencode = Uri::from_static("https://opencode.ai/zen/go/v1/messages");
+    let gateway = Uri::from_static("https://gateway.test/v1");
+    let refused = middleware.check_redirect(&[opencode], &gateway);
+    assert!(refused.unwrap_err().to_string().contains("without turn"));
+}
+
 // Written down
 
 #[test]

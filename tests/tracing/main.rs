@@ -152,23 +152,30 @@ async fn each_request_to_a_target_tells_where_its_session_came_from() {
 async fn each_fallback_tells_what_it_does() {
     let gateway = Gateway::start().unwrap();
     let (events, _listening) = Events::listen();
-    for (fallback, source) in [
-        (Fallback::Session(Session::new()), "fallback"),
-        (Fallback::Process, "fallback"),
-        (Fallback::Omit, "nothing"),
-        (Fallback::Reject, "nothing"),
+    for (fallback, source, level) in [
+        (
+            Fallback::Session(Session::new()),
+            "fallback",
+            Some(Level::INFO),
+        ),
+        (Fallback::Process, "fallback", Some(Level::INFO)),
+        (Fallback::Omit, "nothing", Some(Level::WARN)),
+        // The error says it.
+        (Fallback::Reject, "nothing", None),
     ] {
         events.0.lock().unwrap().clear();
         let reject = fallback == Fallback::Reject;
         let client = client_with(middleware_for(&gateway).fallback(fallback).build().unwrap());
         assert_eq!(chat(&client, &gateway).send().await.is_err(), reject);
         assert_eq!(events.sources(), [source]);
-        assert_eq!(events.at(Level::WARN).len(), 1);
+        for told in [Level::INFO, Level::WARN] {
+            assert_eq!(events.at(told).len(), usize::from(level == Some(told)));
+        }
     }
 }
 
 #[tokio::test]
-async fn the_first_fallback_of_a_middleware_and_its_clones_warns() {
+async fn the_first_fallback_of_a_middleware_and_its_clones_is_told() {
     let gateway = Gateway::start().unwrap();
     let middleware = middleware_for(&gateway).build().unwrap();
     let clients = [client_with(middleware.clone()), client_with(middleware)];
@@ -176,16 +183,16 @@ async fn the_first_fallback_of_a_middleware_and_its_clones_warns() {
 
     let in_session = chat(&clients[0], &gateway).with_extension(Session::new());
     in_session.send().await.unwrap();
-    assert!(events.at(Level::WARN).is_empty());
+    assert!(events.at(Level::INFO).is_empty());
     for client in clients.iter().chain(&clients) {
         chat(client, &gateway).send().await.unwrap();
     }
-    assert_eq!(events.at(Level::WARN).len(), 1);
+    assert_eq!(events.at(Level::INFO).len(), 1);
     assert_eq!(events.at(Level::DEBUG).len(), 5);
 
     let another = client_with(middleware_for(&gateway).build().unwrap());
     chat(&another, &gateway).send().await.unwrap();
-    assert_eq!(events.at(Level::WARN).len(), 2);
+    assert_eq!(events.at(Level::INFO).len(), 2);
 }
 
 #[tokio::test]
