@@ -11,6 +11,10 @@ if ! /usr/bin/rustc --version | grep -q ' 1\.85\.' || ! [ -d /usr/share/doc/rust
     $sudo apt-get install --yes --allow-downgrades \
         rustc-web=1.85\* cargo-web=1.85\* libstd-rust-web-dev=1.85\* rust-web-src=1.85\*
 fi
+if ! command -v wasm-ld >/dev/null; then
+    sudo=$(command -v sudo || true)
+    $sudo apt-get install --yes lld
+fi
 target=$(realpath ../../target)/wasm
 web_cargo() {
     # By their paths, because a rustup may come first in PATH.
@@ -28,5 +32,6 @@ runner=$target/tools/bin/wasm-bindgen-test-runner
 if ! "$runner" --version 2>/dev/null | grep -qF " $version"; then
     cargo install --quiet --root "$target/tools" --version "$version" wasm-bindgen-cli
 fi
-export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$runner
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER="$runner"
+export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld
 web_cargo test
