@@ -17,7 +17,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gateway = Gateway::start()?;
     let http = reqwest::Client::builder().no_proxy().build()?;
     let without = ClientBuilder::new(http.clone()).build();
-    let with = ClientBuilder::new(http).with(OpencodeSessionMiddleware::new()).build();
+    let with = ClientBuilder::new(http)
+        .with(OpencodeSessionMiddleware::new())
+        .build();
     let session = Session::new();
 
     let mut calls = [vec![], vec![]];
@@ -45,18 +47,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("| | calls/s | p50 | p99 |");
     println!("|---|---|---|---|");
-    let medians = [("header inserted by hand", 0), ("with the middleware", 1)].map(|(name, side)| {
-        let calls = &mut calls[side];
-        calls.sort_unstable();
-        let at = |share: f64| calls[(calls.len() as f64 * share) as usize].as_secs_f64() * 1e6;
-        let rate = calls.len() as f64 / calls.iter().sum::<Duration>().as_secs_f64();
-        println!(
-            "| {name} | {rate:.0} | {:.1} µs | {:.1} µs |",
-            at(0.5),
-            at(0.99)
-        );
-        at(0.5)
-    });
+    let medians =
+        [("header inserted by hand", 0), ("with the middleware", 1)].map(|(name, side)| {
+            let calls = &mut calls[side];
+            calls.sort_unstable();
+            let at = |share: f64| calls[(calls.len() as f64 * share) as usize].as_secs_f64() * 1e6;
+            let rate = calls.len() as f64 / calls.iter().sum::<Duration>().as_secs_f64();
+            println!(
+                "| {name} | {rate:.0} | {:.1} µs | {:.1} µs |",
+                at(0.5),
+                at(0.99)
+            );
+            at(0.5)
+        });
     println!("\nRatio of the medians: {:.3}", medians[1] / medians[0]);
     Ok(())
 }
