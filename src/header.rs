@@ -146,12 +146,13 @@ impl<'a> Existing<'a> {
             _ => Self::Malformed,
         }
     }
+}
 
-    pub fn token(self) -> Option<&'a HeaderValue> {
-        match self {
-            Self::Token(value) => Some(value),
-            Self::Nothing | Self::Malformed => None,
-        }
+/// The value of a header that is there exactly once and obeys the rule of [`token`].
+pub(crate) fn sole_token<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    match Existing::of(headers, name) {
+        Existing::Token(value) => Some(value),
+        Existing::Nothing | Existing::Malformed => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-use crate::header::{self, Existing, InvalidValue};
+use crate::header::{self, InvalidValue};
 
 /// A conversation's id: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
 ///
@@ -105,7 +105,7 @@ macro_rules! impl_id {
             /// The id that stands alone in a header, where that is valid.
             fn from_header(headers: &HeaderMap, name: &http::HeaderName) -> Option<Self> {
                 // Copied, because the value may be a slice of the connection's whole read buffer.
-                Existing::of(headers, name).token()?.try_into().ok()
+                header::sole_token(headers, name)?.try_into().ok()
             }
         }
 

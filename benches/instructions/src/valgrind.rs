@@ -89,13 +89,13 @@ pub fn install() {
     }
 }
 
-/// Does `work` for each item on every core but one, and `beside` on that one. Counts do not mind.
+/// Does `work` for each item on all cores, and `beside` at the same time. Counts do not mind.
 pub fn in_parallel<T: Sync, U: Send, V: Send>(
     items: &[T],
     work: impl Fn(&T) -> U + Sync,
     beside: impl FnOnce() -> V + Send,
 ) -> (Vec<U>, V) {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
     let items = Mutex::new(items.iter().enumerate());
     let next = || items.lock().unwrap().next();
     thread::scope(|scope| {
@@ -107,9 +107,7 @@ pub fn in_parallel<T: Sync, U: Send, V: Send>(
             }
             done
         };
-        let workers: Vec<_> = (0..(cores - 1).max(1))
-            .map(|_| scope.spawn(worker))
-            .collect();
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         let mut done: Vec<_> = workers
             .into_iter()
             .flat_map(|worker| worker.join().unwrap())
