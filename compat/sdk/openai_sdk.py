@@ -44,7 +44,8 @@ def chat(openai):
         else:
             answer = ask(tools=tools).choices[0].message
         [call] = answer.tool_calls
-        assert (call.function.name, json.loads(call.function.arguments)) == ("clock", {"zone": "UTC"})
+        assert call.function.name == "clock", call
+        assert json.loads(call.function.arguments) == {"zone": "UTC"}, call
         messages.append(
             {
                 "role": "assistant",

@@ -57,7 +57,8 @@ pub struct Usage {
 ///
 /// let mut reader = AnswerReader::new(StatusCode::OK, "text/event-stream");
 /// reader.read(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":85,\"completion");
-/// reader.read(b"_tokens\":16}}\n\ndata: [DONE]\n\ndata: {\"choices\":[],\"cost\":\"0.0001\"}\n\n");
+/// reader.read(b"_tokens\":16}}\n\ndata: [DONE]\n\n");
+/// reader.read(b"data: {\"choices\":[],\"cost\":\"0.0001\"}\n\n");
 /// let answer = reader.finish();
 /// assert_eq!(answer.usage.unwrap().prompt, 85);
 /// assert_eq!(answer.cost, Some(0.0001));
@@ -239,18 +240,21 @@ mod tests {
     fn whole_answers_of_each_wire_format_are_read() {
         for (body, expected) in [
             (
-                r#"{"choices":[{"message":{"content":"Yes."}}],"cost":"0.5","usage":{"prompt_tokens":9,
-                "completion_tokens":2,"prompt_tokens_details":{"cached_tokens":4}}}"#,
+                r#"{"choices":[{"message":{"content":"Yes."}}],"cost":"0.5","usage":{
+                "prompt_tokens":9,"completion_tokens":2,
+                "prompt_tokens_details":{"cached_tokens":4}}}"#,
                 usage(9, 4, 2),
             ),
             (
-                r#"{"output":[{"content":[{"type":"output_text","text":"Yes."}]}],"cost":0.5,"usage":
-                {"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens":2}}"#,
+                r#"{"output":[{"content":[{"type":"output_text","text":"Yes."}]}],"cost":0.5,
+                "usage":{"input_tokens":9,"output_tokens":2,
+                "input_tokens_details":{"cached_tokens":4}}}"#,
                 usage(9, 4, 2),
             ),
             (
-                r#"{"content":[{"type":"text","text":"Yes."}],"cost":"0.5","usage":{"input_tokens":3,
-                "cache_read_input_tokens":4,"cache_creation_input_tokens":2,"output_tokens":2}}"#,
+                r#"{"content":[{"type":"text","text":"Yes."}],"cost":"0.5","usage":{
+                "input_tokens":3,"cache_read_input_tokens":4,
+                "cache_creation_input_tokens":2,"output_tokens":2}}"#,
                 usage(9, 4, 2),
             ),
             (

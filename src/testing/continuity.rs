@@ -27,9 +27,6 @@ const ANSWERS: usize = 16;
 /// The conversations of a session that another one is compared with, the first ones.
 const CONVERSATIONS: usize = 256;
 
-/// How much of a prompt's messages, in bytes, is searched for an earlier answer.
-const SEARCHED: usize = 64 << 10;
-
 /// The prompts that were answered so far, the latest ones.
 #[derive(Debug)]
 pub(super) struct Continuity {
@@ -220,11 +217,7 @@ impl Continuity {
             return false;
         };
         let messages = &prompt.text[prompt.messages_at..];
-        let end = (0..=SEARCHED.min(messages.len()))
-            .rev()
-            .find(|&at| messages.is_char_boundary(at));
-        let beginning = &messages[..end.unwrap_or_default()];
-        seen.answers.iter().any(|answer| answer.is_in(beginning))
+        seen.answers.iter().any(|answer| answer.is_in(messages))
     }
 
     fn remember(&mut self, number: u64, session: Option<Arc<str>>, root: Root, outline: &Outline) {

@@ -190,8 +190,8 @@ impl Gateway {
         self.log.take()
     }
 
-    /// Forgets the requests that it has seen. Providers keep their caches, and a later call is still
-    /// known to continue one of them.
+    /// Forgets the requests that it has seen. Providers keep their caches, and a later call is
+    /// still known to continue one of them.
     pub fn forget_requests(&self) {
         self.take_requests();
     }
@@ -447,8 +447,8 @@ impl GatewayBuilder {
         self
     }
 
-    /// How long a connection may take to bring a request's headers before it is closed, the wait for
-    /// the first request and for the next one included: a minute unless set.
+    /// How long a connection may take to bring a request's headers before it is closed, the wait
+    /// for the first request and for the next one included: a minute unless set.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
         self

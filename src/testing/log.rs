@@ -1,6 +1,6 @@
 //! What was asked and answered, and what stands out in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -596,8 +596,8 @@ struct Records {
     /// The numbers of those whose body is kept, the oldest first, and how long these are in all.
     bodies: BTreeMap<u64, usize>,
     body_bytes: usize,
-    /// The prompts of those that have no status yet.
-    pending: HashMap<u64, Prompt>,
+    /// The prompts of those that have no status yet, and may never have one.
+    pending: BTreeMap<u64, Prompt>,
     continuity: Continuity,
     forks: HashSet<(String, String)>,
     all_forks: bool,
@@ -652,7 +652,10 @@ impl Log {
     }
 
     /// Records a request, and what it was answered where that is known.
-    pub(super) fn push(&self, unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
+    pub(super) fn push(&self, mut unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
+        if let Some(prompt) = &mut unrecorded.prompt {
+            prompt.shorten();
+        }
         self.change(|records| {
             let number = records.push(unrecorded);
             if let Some(answer) = answer {
@@ -803,6 +806,9 @@ impl Changes {
 }
 
 impl Records {
+    /// The most calls that wait for their status at once.
+    const PENDING: usize = 1024;
+
     fn new(limits: Limits) -> Self {
         Self {
             last: 0,
@@ -814,7 +820,7 @@ impl Records {
             dropped_faults: 0,
             bodies: BTreeMap::new(),
             body_bytes: 0,
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             continuity: Continuity::new(limits.prompts),
             forks: HashSet::new(),
             all_forks: false,
@@ -837,6 +843,9 @@ impl Records {
             self.body_bytes += body.len();
         }
         self.pending.extend(prompt.map(|prompt| (number, prompt)));
+        if self.pending.len() > Self::PENDING {
+            self.pending.pop_first();
+        }
         let revision = 0;
         self.requests.insert(number, Recorded { request, revision });
         self.touch(number);

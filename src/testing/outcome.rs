@@ -144,7 +144,8 @@ pub enum Fault {
     },
     /// 429 `GoUsageLimitError`: a limit of OpenCode Go is used up, and `retry-after` is an hour.
     GoUsageLimit,
-    /// 429 `FreeUsageLimitError`: the limit of free models is used up, and `retry-after` is an hour.
+    /// 429 `FreeUsageLimitError`: the limit of free models is used up, and `retry-after` is an
+    /// hour.
     FreeUsageLimit,
     /// 503 `api_error`: the model has no provider at the moment.
     Unavailable,

@@ -15,6 +15,9 @@ const LONGEST_STRING: usize = 1 << 20;
 /// on by more of them at once.
 const BEGINNINGS: usize = 4096;
 
+/// How much of a prompt's messages, in bytes, is searched for an earlier answer.
+const SEARCHED: usize = 64 << 10;
+
 /// The last answers of a prompt that are read.
 const ANSWERS: usize = 8;
 
@@ -98,6 +101,20 @@ impl Prompt {
             return Some(Self::default());
         };
         Some(Self::of(body))
+    }
+
+    /// Keeps of its text the beginning of the messages alone, in which an answer is looked for.
+    pub fn shorten(&mut self) {
+        self.text.drain(..self.messages_at);
+        self.messages_at = 0;
+        // All of a string that grows, because the answer comes after what it was.
+        if self.outline.words.is_empty() && self.text.len() > SEARCHED {
+            let end = (0..=SEARCHED)
+                .rev()
+                .find(|&at| self.text.is_char_boundary(at));
+            self.text.truncate(end.unwrap_or_default());
+        }
+        self.text.shrink_to_fit();
     }
 
     fn of(mut body: Map<String, Value>) -> Self {

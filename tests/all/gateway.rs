@@ -739,8 +739,9 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
         .send()
         .await
         .unwrap();
-    let missed = "#3 title: 'Generate a title for the conversation…', kimi-k3, 1 message, no tools: \
-        POST /zen/go/v1/messages without a session, answered 400 Bad Request (MissingSessionID)";
+    let missed = "#3 title: 'Generate a title for the conversation…', kimi-k3, 1 message, \
+        no tools: POST /zen/go/v1/messages without a session, \
+        answered 400 Bad Request (MissingSessionID)";
     assert_eq!(
         failure(|| gateway.assert_every_request_in(&session)),
         format!(

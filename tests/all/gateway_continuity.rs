@@ -3,10 +3,13 @@
 
 use http::{Request, StatusCode};
 use proptest::prelude::*;
-use reqwest_opencode_session::testing::{Answer, Limits, Log, Mark, Reply, SeenRequest};
+use reqwest_opencode_session::testing::{
+    Answer, Fault, Gateway, Limits, Log, Mark, Reply, SeenRequest,
+};
 use serde_json::{Value, json};
 
-use crate::gateway_support::{chat_in, failure, start, user};
+use crate::gateway_support::{chat_in, failure, post, start, user};
+use crate::support::CHAT;
 
 const SYSTEM: &str = "You are an agent. Use the tools.";
 
@@ -314,6 +317,20 @@ fn calls_that_were_refused_count_for_nothing() {
     Call::new("s", prompt(&["1", "a", "2"])).of(&log);
     assert_eq!(marked(&log), []);
     assert_eq!(continued(&log).pop().unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn calls_that_were_never_answered_count_for_nothing() {
+    let gateway = start();
+    chat_in(&gateway, "s", &prompt(&["1"])).await;
+    gateway.fail_next(1, Fault::CloseBeforeAnswer);
+    let body = prompt(&["1", "a", "2"]);
+    let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).json(&body);
+    let request = request.header("x-opencode-session", "lost");
+    request.send().await.unwrap_err();
+    chat_in(&gateway, "s", &body).await;
+    gateway.assert_conversations_keep_their_session();
+    assert_eq!(continued(gateway.log()), [None, None, Some(1)]);
 }
 
 #[test]
