@@ -22,15 +22,16 @@ pub const PARENT_SESSION: HeaderName = HeaderName::from_static("x-parent-session
 /// Another name of [`TURN`]: where both are on a request, the gateway reads this one.
 pub(crate) const OTHER_TURN: HeaderName = HeaderName::from_static("x-opencode-request-id");
 
-/// The headers that an incoming request may carry its session in, the first one first: those that
-/// the gateways of OpenCode take, then the one that OpenCode's client sends to other providers.
-pub(crate) const SESSION_NAMES: [HeaderName; 6] = [
+/// `x-session-affinity`: what OpenCode's client sends to providers that are not OpenCode.
+pub(crate) const AFFINITY: HeaderName = HeaderName::from_static("x-session-affinity");
+
+/// Every header that the gateways of OpenCode take a session from, the first one first.
+pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
     SESSION,
     HeaderName::from_static("session_id"),
     HeaderName::from_static("session-id"),
     HeaderName::from_static("x-session-id"),
     HeaderName::from_static("x-claude-code-session-id"),
-    HeaderName::from_static("x-session-affinity"),
 ];
 
 /// The longest value, in characters, that this crate sends in a header of its own.

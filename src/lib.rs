@@ -5,7 +5,6 @@
 //! [blocking]: /crate/reqwest-opencode-session/latest/source/examples/blocking.rs
 //! [plain]: /crate/reqwest-opencode-session/latest/source/examples/plain_client.rs
 //! [hyper-util]: /crate/reqwest-opencode-session/latest/source/examples/hyper_client.rs
-//! [gateway as a tool]: /crate/reqwest-opencode-session/latest/source/examples/gateway.rs
 //! [What a request costs]: /crate/reqwest-opencode-session/latest/source/benches/README.md
 //! [security]: /crate/reqwest-opencode-session/latest/source/SECURITY.md
 //! [changes]: /crate/reqwest-opencode-session/latest/source/CHANGELOG.md

@@ -316,6 +316,7 @@ impl Session {
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let id = header::SESSION_NAMES
             .iter()
+            .chain([&header::AFFINITY])
             .find_map(|name| SessionId::from_header(headers, name))?;
         Some(Self(Arc::new(Parts {
             id,

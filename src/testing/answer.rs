@@ -3,6 +3,10 @@
 use http::StatusCode;
 use serde_json::Value;
 
+/// More tokens, or a higher cost, than one answer can have: sums of them stay numbers.
+const MOST_TOKENS: u64 = u32::MAX as u64;
+const MOST_COST: f64 = 1e6;
+
 /// What a request was answered, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
@@ -145,6 +149,7 @@ impl AnswerReader {
         self.read_google_usage(&json["usageMetadata"]);
         let cost = &json["cost"];
         let cost = cost.as_f64().or_else(|| cost.as_str()?.parse().ok());
+        let cost = cost.filter(|cost| (0.0..=MOST_COST).contains(cost));
         self.answer.cost = cost.or(self.answer.cost);
         let error = [&json["error"], &json["response"]["error"]];
         if let Some(error) = error.into_iter().find(|error| error.is_object()) {
@@ -161,7 +166,7 @@ impl AnswerReader {
             return;
         }
         let known = self.answer.usage.get_or_insert_default();
-        let number = |path: &str| usage.pointer(path).and_then(Value::as_u64);
+        let number = |path: &str| tokens(usage.pointer(path)?);
         let cached = number("/prompt_tokens_details/cached_tokens")
             .or(number("/input_tokens_details/cached_tokens"));
         if let Some(prompt) = number("/prompt_tokens") {
@@ -179,7 +184,7 @@ impl AnswerReader {
     }
 
     fn read_google_usage(&mut self, usage: &Value) {
-        let number = |name: &str| usage[name].as_u64();
+        let number = |name: &str| tokens(&usage[name]);
         if let Some(prompt) = number("promptTokenCount") {
             let thoughts = number("thoughtsTokenCount").unwrap_or_default();
             self.answer.usage = Some(Usage {
@@ -215,6 +220,10 @@ impl AnswerReader {
             }
         }
     }
+}
+
+fn tokens(count: &Value) -> Option<u64> {
+    count.as_u64().filter(|&count| count <= MOST_TOKENS)
 }
 
 #[cfg(test)]
@@ -331,5 +340,16 @@ mod tests {
         }
         reader.read(b"\"}\ndata: {\"cost\":\"2\"}\n");
         assert_eq!(reader.finish().cost, Some(2.0));
+    }
+
+    #[test]
+    fn numbers_that_no_answer_can_have_are_passed_over() {
+        let mut reader = AnswerReader::new(StatusCode::OK, "application/json");
+        reader.read(br#"{"cost":"1e308","usage":{"prompt_tokens":18446744073709551615}}"#);
+        let answer = reader.finish();
+        assert_eq!(
+            (answer.cost, answer.usage.unwrap_or_default().prompt),
+            (None, 0)
+        );
     }
 }

@@ -6,7 +6,6 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Bytes;
@@ -57,8 +56,8 @@ use crate::{header, session};
 /// - **Shared** is a session in which two conversations with the same tools and system prompt go
 ///   on, of which the later one does not begin with an answer of that session, as it would after a
 ///   compaction.
-/// - **Bounded**: [`Limits`] say how much is kept. What is dropped first is the oldest that has no
-///   fault; [`dropped`](Self::dropped) counts.
+/// - **Bounded**: [`Limits`] say how much is kept. What is dropped first is the oldest that does not
+///   [stand out](SeenRequest::stands_out); [`dropped`](Self::dropped) counts.
 ///
 /// A clone is the same log.
 ///
@@ -367,11 +366,7 @@ impl SeenRequest {
             (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
                 Some(Mark::Doubled)
             }
-            (Some(name), _)
-                if header::Existing::of(&request.headers, name)
-                    .token()
-                    .is_none() =>
-            {
+            (Some(name), _) if header::sole_token(&request.headers, name).is_none() => {
                 Some(Mark::Malformed)
             }
             (_, Some(id))
@@ -395,6 +390,17 @@ impl SeenRequest {
     /// Whether a mark of it is a [fault](Mark::is_fault).
     pub fn has_fault(&self) -> bool {
         self.marks.iter().any(Mark::is_fault)
+    }
+
+    /// Whether it was answered with an error, or not to its end.
+    pub fn is_refused(&self) -> bool {
+        let status = self.status;
+        self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
+    }
+
+    /// Whether one who looks for what goes wrong should see it: it has a fault or was refused.
+    pub fn stands_out(&self) -> bool {
+        self.has_fault() || self.is_refused()
     }
 
     /// What kind of call it looks like: `title`, `summary`, `commit message`, `models` or `call`. A
@@ -538,9 +544,20 @@ fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValu
     (name, copy)
 }
 
+/// Whether a header's name speaks of a key, whoever's it is.
 fn is_secret(name: &HeaderName) -> bool {
-    [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name)
-        || matches!(name.as_str(), "x-api-key" | "x-goog-api-key" | "api-key")
+    const WORDS: [&str; 9] = [
+        "auth",
+        "cookie",
+        "credential",
+        "jwt",
+        "key",
+        "passw",
+        "secret",
+        "signature",
+        "token",
+    ];
+    WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
 /// A header as the gateway reads it: several values joined by commas, and an empty one as none.
@@ -587,8 +604,8 @@ struct Records {
     last: u64,
     revision: u64,
     requests: BTreeMap<u64, Recorded>,
-    /// The numbers of those without a fault: they are dropped first.
-    faultless: BTreeSet<u64>,
+    /// The numbers of those that do not stand out: they are dropped first.
+    inconspicuous: BTreeSet<u64>,
     /// The requests by the revision of their last change.
     changes: BTreeMap<u64, u64>,
     dropped: u64,
@@ -690,12 +707,27 @@ impl Log {
         recorded.map(|recorded| recorded.request.clone())
     }
 
+    /// The requests before this number that meet a condition, the latest first, and at most so many.
+    pub fn latest(
+        &self,
+        before: u64,
+        count: usize,
+        meets: impl Fn(&SeenRequest) -> bool,
+    ) -> Vec<SeenRequest> {
+        let records = self.records();
+        let requests = records.requests.range(..before).rev();
+        let requests = requests.map(|(_, recorded)| &recorded.request);
+        let found = requests.filter(|request| meets(request)).take(count);
+        found.cloned().collect()
+    }
+
     /// How many requests were dropped, because there were more than the [limit](Limits::requests).
     pub fn dropped(&self) -> u64 {
         self.records().dropped
     }
 
-    /// How many of the dropped ones had a fault. They are dropped only where there is no other.
+    /// How many of the dropped ones [stood out](SeenRequest::stands_out). They are dropped only where
+    /// there is no other.
     pub fn dropped_faults(&self) -> u64 {
         self.records().dropped_faults
     }
@@ -814,7 +846,7 @@ impl Records {
             last: 0,
             revision: 0,
             requests: BTreeMap::new(),
-            faultless: BTreeSet::new(),
+            inconspicuous: BTreeSet::new(),
             changes: BTreeMap::new(),
             dropped: 0,
             dropped_faults: 0,
@@ -912,10 +944,10 @@ impl Records {
         self.changes.remove(&recorded.revision);
         recorded.revision = self.revision;
         self.changes.insert(self.revision, number);
-        if recorded.request.has_fault() {
-            self.faultless.remove(&number);
+        if recorded.request.stands_out() {
+            self.inconspicuous.remove(&number);
         } else {
-            self.faultless.insert(number);
+            self.inconspicuous.insert(number);
         }
     }
 
@@ -944,18 +976,18 @@ impl Records {
     }
 
     fn drop_the_oldest(&mut self) {
-        let oldest = self.faultless.first().or(self.requests.keys().next());
+        let oldest = self.inconspicuous.first().or(self.requests.keys().next());
         let Some(Recorded { request, .. }) = oldest.copied().and_then(|number| self.remove(number))
         else {
             return;
         };
         self.dropped += 1;
-        self.dropped_faults += u64::from(request.has_fault());
+        self.dropped_faults += u64::from(request.stands_out());
     }
 
     fn remove(&mut self, number: u64) -> Option<Recorded> {
         let recorded = self.requests.remove(&number)?;
-        self.faultless.remove(&number);
+        self.inconspicuous.remove(&number);
         self.changes.remove(&recorded.revision);
         self.pending.remove(&number);
         if let Some(length) = self.bodies.remove(&number) {

@@ -1,0 +1,75 @@
+//! The base URL for each kind of SDK, and the environment variables in which it looks for them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use reqwest_opencode_session::SessionId;
+use serde::Serialize;
+
+/// What one kind of SDK needs to know.
+#[derive(Debug, Clone, Serialize)]
+pub struct Base {
+    pub sdk: &'static str,
+    /// The environment variable that holds the base URL.
+    pub variable: &'static str,
+    pub url: String,
+    /// The environment variables that hold the key.
+    pub key_variables: &'static [&'static str],
+}
+
+/// The bases of OpenCode Go, which refuses calls without a session.
+pub fn bases(origin: &str) -> [Base; 4] {
+    let base = |sdk, variable, path, key_variables| Base {
+        sdk,
+        variable,
+        url: format!("{origin}{path}"),
+        key_variables,
+    };
+    [
+        base(
+            "OpenAI SDKs",
+            "OPENAI_BASE_URL",
+            "/zen/go/v1",
+            &["OPENAI_API_KEY"],
+        ),
+        // Below `/zen` the newest ones would be refused: there messages take `x-api-key` alone.
+        base(
+            "Anthropic SDKs",
+            "ANTHROPIC_BASE_URL",
+            "/inference/go/anthropic",
+            &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"],
+        ),
+        base(
+            "Google SDKs",
+            "GOOGLE_GEMINI_BASE_URL",
+            "/inference/go/google",
+            &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        ),
+        base(
+            "OpenCode clients",
+            "OPENCODE_BASE_URL",
+            "/zen/go/v1",
+            &["OPENCODE_API_KEY"],
+        ),
+    ]
+}
+
+/// The origin at which a client on this machine reaches this address.
+pub fn origin(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
+}
+
+/// A command that makes a first call, in this session.
+pub fn first_call(origin: &str, key: Option<&str>, session: &SessionId) -> String {
+    let key = key.unwrap_or("$OPENCODE_API_KEY");
+    let body = r#"{"model": "glm-5.2", "messages": [{"role": "user", "content": "Hello"}]}"#;
+    format!(
+        "curl {origin}/zen/go/v1/chat/completions -H \"Authorization: Bearer {key}\" \
+        -H 'x-opencode-session: {session}' -H 'Content-Type: application/json' -d '{body}'"
+    )
+}

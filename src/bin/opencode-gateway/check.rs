@@ -1,0 +1,248 @@
+//! What a check found: the exit code, and the report that says why.
+
+use std::fmt::{self, Write};
+use std::io;
+use std::time::Duration;
+
+use reqwest_opencode_session::testing::{Mark, SeenRequest};
+use tokio::sync::watch;
+
+use crate::FAILURE;
+use crate::bases;
+use crate::command::End;
+use crate::journal::{Journal, Totals};
+use crate::terminal::harmless;
+
+/// The result of a check.
+pub struct Check<'a> {
+    pub journal: &'a Journal,
+    pub end: End,
+    pub origin: &'a str,
+    /// How many calls were under way when the command had ended, and how many never ended.
+    pub left: Left,
+    /// Why not all calls could be written to where `--json` says.
+    pub unwritten: Option<io::Error>,
+}
+
+/// Calls of processes that the command left behind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Left {
+    pub under_way: usize,
+    pub cut_off: usize,
+}
+
+/// How long calls that the command left behind are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the calls of a process that outlives the command may take to come.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Waits for the calls that are still under way when the command has ended.
+pub async fn settle(mut under_way: watch::Receiver<usize>) -> Left {
+    let at_the_end = *under_way.borrow();
+    tokio::time::sleep(GRACE).await;
+    let ended = under_way.wait_for(|count| *count == 0);
+    let all_ended = tokio::time::timeout(PATIENCE, ended).await.is_ok();
+    let cut_off = *under_way.borrow();
+    Left {
+        under_way: at_the_end,
+        cut_off: if all_ended { 0 } else { cut_off },
+    }
+}
+
+/// What it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    NotStarted,
+    Fault,
+    Stopped,
+    NoCall,
+    NotJudged,
+    Unwritten,
+    TheCommands,
+}
+
+/// The calls that a report names, of each kind.
+const NAMED: usize = 20;
+
+impl Check<'_> {
+    pub fn code(&self) -> u8 {
+        match self.verdict() {
+            Verdict::Fault => 1,
+            Verdict::NoCall | Verdict::NotJudged => 2,
+            Verdict::Stopped => 130,
+            Verdict::Unwritten => FAILURE,
+            Verdict::NotStarted | Verdict::TheCommands => self.end.code(),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let Totals { answered, .. } = self.journal.totals();
+        if matches!(self.end, End::NotStarted(_)) {
+            Verdict::NotStarted
+        } else if !self.calls(SeenRequest::has_fault).is_empty() {
+            Verdict::Fault
+        } else if self.end.was_stopped() {
+            Verdict::Stopped
+        } else if self.calls(SeenRequest::asks_a_model).is_empty() {
+            Verdict::NoCall
+        } else if answered == 0 || self.left.cut_off > 0 || !self.calls(was_not_judged).is_empty() {
+            Verdict::NotJudged
+        } else if self.unwritten.is_some() && self.end.code() == 0 {
+            Verdict::Unwritten
+        } else {
+            Verdict::TheCommands
+        }
+    }
+
+    fn calls(&self, meets: impl Fn(&SeenRequest) -> bool) -> Vec<SeenRequest> {
+        let mut calls = self.journal.log.latest(u64::MAX, usize::MAX, meets);
+        calls.reverse();
+        calls
+    }
+}
+
+/// Whether a call was refused for good, before it could be told whether it keeps its session. One
+/// that is to be sent again later is judged then.
+fn was_not_judged(request: &SeenRequest) -> bool {
+    let again = [408, 409, 425, 429];
+    request.asks_a_model()
+        && request
+            .status
+            .is_some_and(|status| status.is_client_error() && !again.contains(&status.as_u16()))
+}
+
+impl fmt::Display for Check<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals {
+            calls,
+            conversations,
+            ..
+        } = self.journal.totals();
+        writeln!(
+            f,
+            "opencode-gateway: {}; {} in {}",
+            self.end,
+            count(calls, "call"),
+            count(conversations, "conversation"),
+        )?;
+        self.faults(f)?;
+        if self.verdict() == Verdict::NotJudged {
+            let refused = self.calls(|request| request.asks_a_model() && request.is_refused());
+            named(f, &refused, "refused before the session could be judged")?;
+        }
+        self.left_behind(f)?;
+        writeln!(
+            f,
+            "opencode-gateway: exit {}, {}",
+            self.code(),
+            self.because()
+        )
+    }
+}
+
+impl Check<'_> {
+    fn faults(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let marked = |is: fn(&Mark) -> bool| self.calls(move |call| call.marks.iter().any(is));
+        let missing = marked(|mark| matches!(mark, Mark::Missing));
+        named(f, &missing, "without a session")?;
+        let moved = marked(|mark| matches!(mark, Mark::Moved { .. }));
+        named(f, &moved, "moved to another session")?;
+        if !marked(Mark::may_be_fork).is_empty() {
+            writeln!(
+                f,
+                "  Where that is a fork, which is right, say --allow-forks."
+            )?;
+        }
+        let shared = marked(|mark| matches!(mark, Mark::Shared { .. }));
+        named(f, &shared, "in a session of another conversation")?;
+        if !shared.is_empty() {
+            writeln!(f, "  Each conversation needs an id of its own.")?;
+        }
+        let no_id = marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed));
+        named(f, &no_id, "with a session that is no id")
+    }
+
+    fn left_behind(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Left { under_way, cut_off } = self.left;
+        if under_way == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "The command left a process behind: when it ended, {} under way",
+            match under_way {
+                1 => "one call was still".to_owned(),
+                _ => format!("{under_way} calls were still"),
+            },
+        )?;
+        match cut_off {
+            0 => writeln!(f, "."),
+            _ => writeln!(f, ", and {cut_off} had not ended 5 seconds later."),
+        }
+    }
+
+    fn because(&self) -> String {
+        let Totals {
+            answered, missed, ..
+        } = self.journal.totals();
+        match self.verdict() {
+            Verdict::NotStarted => "because the command was never run".to_owned(),
+            Verdict::Fault if missed > 0 => {
+                "because a call had no session: titles, summaries and retries need it, too"
+                    .to_owned()
+            }
+            Verdict::Fault => {
+                "because a call was not in the session of its conversation".to_owned()
+            }
+            Verdict::Stopped => "because the check was stopped before its end".to_owned(),
+            Verdict::NoCall => {
+                let mut text =
+                    String::from("because no call of a model was seen. The command was told:");
+                for base in bases::bases(self.origin) {
+                    let _ = write!(text, "\n  {}={}", base.variable, base.url);
+                }
+                text.push_str(
+                    "\nDoes its client read one of these? Does it end before its calls do?",
+                );
+                text
+            }
+            Verdict::NotJudged if answered == 0 => "because every call was refused".to_owned(),
+            Verdict::NotJudged if self.left.cut_off > 0 => {
+                "because a call had not ended when the check did".to_owned()
+            }
+            Verdict::NotJudged => {
+                "because a call was refused, so that nobody can tell whether it keeps its session"
+                    .to_owned()
+            }
+            Verdict::Unwritten => "because not all calls could be written".to_owned(),
+            Verdict::TheCommands => match self.end.code() {
+                0 => "every call kept its conversation's session".to_owned(),
+                _ => "the command's own: every call kept its conversation's session".to_owned(),
+            },
+        }
+    }
+}
+
+/// Names the calls of one kind, one a line.
+fn named(f: &mut fmt::Formatter<'_>, calls: &[SeenRequest], what: &str) -> fmt::Result {
+    if calls.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "{} {what}:", count(calls.len() as u64, "call"))?;
+    for request in calls.iter().take(NAMED) {
+        let line = harmless(&request.to_string());
+        writeln!(f, "  {line}")?;
+    }
+    match calls.len().saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => writeln!(f, "  and {more} more"),
+    }
+}
+
+fn count(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}

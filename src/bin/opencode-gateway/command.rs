@@ -1,0 +1,165 @@
+//! Runs the command of `--check`.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::process::ExitStatus;
+
+use tokio::process::{Child, Command};
+
+use crate::bases::{self, Base};
+use crate::signals::{Signal, Signals};
+
+/// How the command ended.
+#[derive(Debug)]
+pub enum End {
+    NotStarted(io::Error),
+    Ended {
+        status: ExitStatus,
+        /// Whether it, or the check, was told to stop.
+        stopped: bool,
+    },
+}
+
+/// Runs the command with this environment until it ends.
+///
+/// # Errors
+///
+/// Where signals cannot be taken over, or the command cannot be waited for.
+pub async fn run(command: &[OsString], origin: &str, key: &str) -> io::Result<End> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    // Before the command is there: from now on a signal no longer ends us without a report.
+    let mut signals = Signals::new()?;
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment(origin, key));
+    // A token of another service, which an SDK would send besides the key.
+    command.env_remove("ANTHROPIC_AUTH_TOKEN");
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return Ok(End::NotStarted(error)),
+    };
+    let mut stopped = false;
+    loop {
+        tokio::select! {
+            status = child.wait() => return Ok(End::Ended { status: status?, stopped }),
+            signal = signals.next() => {
+                pass_on(signal, stopped, &mut child)?;
+                stopped = true;
+            }
+        }
+    }
+}
+
+fn pass_on(signal: Signal, again: bool, child: &mut Child) -> io::Result<()> {
+    match signal {
+        Signal::Interrupt if again => child.start_kill(),
+        // A terminal sends Ctrl-C to the command, too.
+        Signal::Interrupt if io::stdin().is_terminal() => Ok(()),
+        signal => send(signal, child),
+    }
+}
+
+#[cfg(unix)]
+fn send(signal: Signal, child: &Child) -> io::Result<()> {
+    use rustix::process::{Pid, kill_process};
+    let signal = match signal {
+        Signal::Interrupt => rustix::process::Signal::INT,
+        Signal::Terminate => rustix::process::Signal::TERM,
+    };
+    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    // None where it has ended by itself.
+    pid.map_or(Ok(()), |pid| Ok(kill_process(pid, signal)?))
+}
+
+#[cfg(windows)]
+fn send(_: Signal, child: &mut Child) -> io::Result<()> {
+    child.start_kill()
+}
+
+/// What the SDKs read: base URLs, keys, and that no proxy leads to this machine.
+fn environment(origin: &str, key: &str) -> Vec<(&'static str, OsString)> {
+    let mut variables: Vec<(&str, OsString)> = vec![];
+    for Base {
+        variable,
+        url,
+        key_variables,
+        ..
+    } in bases::bases(origin)
+    {
+        variables.push((variable, url.into()));
+        variables.extend(key_variables.iter().map(|name| (*name, key.into())));
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        let mut hosts = std::env::var_os(name).unwrap_or_default();
+        if !hosts.is_empty() {
+            hosts.push(",");
+        }
+        hosts.push("127.0.0.1,localhost,::1");
+        variables.push((name, hosts));
+    }
+    variables
+}
+
+impl End {
+    /// The code that a shell would give.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => 127,
+            Self::NotStarted(_) => 126,
+            Self::Ended { status, .. } => match (status.code(), signal_of(*status)) {
+                (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
+                (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+                (None, None) => u8::MAX,
+            },
+        }
+    }
+
+    pub fn was_stopped(&self) -> bool {
+        matches!(self, Self::Ended { stopped: true, .. })
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => {
+                f.write_str("the command does not exist")
+            }
+            Self::NotStarted(error) => write!(f, "the command could not be run: {error}"),
+            Self::Ended { status, .. } => match signal_of(*status) {
+                Some(signal) => write!(f, "the command was ended by signal {signal}"),
+                None => write!(f, "the command ended with {}", self.code()),
+            },
+        }
+    }
+}
+
+#[cfg(unix)]
+fn signal_of(status: ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
+}
+
+#[cfg(windows)]
+fn signal_of(_: ExitStatus) -> Option<i32> {
+    None
+}
+
+/// The command as one would type it, or its beginning.
+pub fn shown(command: &[OsString]) -> String {
+    const LONGEST: usize = 100;
+    let words = command.iter().map(|word| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
+        match !word.is_empty() && word.chars().all(plain) {
+            true => word.into_owned(),
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    });
+    let mut line = words.collect::<Vec<_>>().join(" ");
+    line = line.replace(char::is_control, " ");
+    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,160 @@
+//! Bodies on their way through, and who looks at them: what passes is told to the exchange, and handed
+//! on as it is.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use http::response::Parts;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::{Bytes, Incoming};
+use tokio::sync::watch;
+
+use crate::exchange::{End, Exchange};
+
+/// An exchange that both directions tell what passes.
+#[derive(Clone)]
+pub struct Watched(Arc<Mutex<Exchange>>);
+
+impl Watched {
+    pub fn new(exchange: Exchange) -> Self {
+        Self(Arc::new(Mutex::new(exchange)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Exchange> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends an exchange whose client has left.
+pub struct Guard(pub Watched);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.lock().ended(End::ClientLeft);
+    }
+}
+
+/// Counts a call while it is under way.
+pub struct UnderWay(watch::Sender<usize>);
+
+impl UnderWay {
+    pub fn new(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// A request's body on its way.
+pub struct RequestCopy {
+    body: Incoming,
+    watched: Option<Watched>,
+}
+
+impl RequestCopy {
+    pub fn new(body: Incoming, watched: Option<Watched>) -> Self {
+        Self { body, watched }
+    }
+}
+
+impl Body for RequestCopy {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(watched) = &self.watched {
+            match frame
+                .as_ref()
+                .map(|frame| frame.as_ref().map(Frame::data_ref))
+            {
+                Some(Ok(Some(data))) => watched.lock().request_data(data),
+                Some(Ok(None)) => {}
+                Some(Err(_)) | None => _ = watched.lock().request_ended(),
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body on its way back.
+pub struct AnswerCopy {
+    body: Incoming,
+    guard: Option<Guard>,
+    _under_way: UnderWay,
+}
+
+impl AnswerCopy {
+    pub fn new(head: &Parts, body: Incoming, guard: Option<Guard>, under_way: UnderWay) -> Self {
+        if let Some(Guard(watched)) = &guard {
+            let mut exchange = watched.lock();
+            exchange.answer_began(head.status, &head.headers);
+            // Nobody asks for the end of a body that has none.
+            if body.is_end_stream() {
+                exchange.ended(End::Whole);
+            }
+        }
+        Self {
+            body,
+            guard,
+            _under_way: under_way,
+        }
+    }
+}
+
+impl Body for AnswerCopy {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Guard(watched)) = &self.guard {
+            let mut exchange = watched.lock();
+            match frame
+                .as_ref()
+                .map(|frame| frame.as_ref().map(Frame::data_ref))
+            {
+                Some(Ok(Some(data))) => exchange.answer_data(data),
+                Some(Ok(None)) => {}
+                Some(Err(_)) => {
+                    let message = "the connection was closed in the middle of the answer";
+                    exchange.ended(End::Failed("Cut", message));
+                }
+                None => exchange.ended(End::Whole),
+            }
+            // With a known length nobody asks for the end.
+            if self.body.is_end_stream() {
+                exchange.ended(End::Whole);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

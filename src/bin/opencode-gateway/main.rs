@@ -1,0 +1,190 @@
+//! Shows which calls of an agent miss their session: a loopback gateway that answers like OpenCode
+//! Zen and Go, or a proxy of the real one, with a line and a page for each call.
+
+mod bases;
+mod check;
+mod command;
+mod copy;
+mod decode;
+mod exchange;
+mod journal;
+mod options;
+mod output;
+mod page;
+mod server;
+mod service;
+mod signals;
+mod summary;
+mod terminal;
+mod upstream;
+mod watch;
+mod welcome;
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::{self, ExitCode};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Parser;
+use reqwest_opencode_session::SessionId;
+use reqwest_opencode_session::testing::Gateway;
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+
+use crate::check::Check;
+use crate::journal::Journal;
+use crate::options::{Options, Upstream};
+use crate::output::{Output, Voice};
+use crate::page::Page;
+use crate::server::Server;
+use crate::service::Service;
+use crate::signals::Signals;
+use crate::summary::Summary;
+use crate::watch::{Watch, Watching};
+use crate::welcome::Welcome;
+
+/// The exit code where the program itself fails, as `env` and `timeout` have it, too.
+const FAILURE: u8 = 125;
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) if error.use_stderr() => {
+            complain(&one_line(&error));
+            return FAILURE.into();
+        }
+        Err(help) => {
+            // A pipe may be closed before its end.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    match run(options) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            complain(&format!("error: {error:#}"));
+            FAILURE.into()
+        }
+    }
+}
+
+fn complain(message: &str) {
+    let _ = writeln!(anstream::stderr(), "{message}");
+}
+
+/// What is wrong with the arguments, without what `--help` says better.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim);
+    let lines =
+        lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    format!("{}; --help shows more", lines.join(" "))
+}
+
+#[tokio::main]
+async fn run(options: Options) -> Result<u8> {
+    // What may be wrong with the arguments comes first, before anything is started.
+    let output = Output::of(&options)?;
+    let key = options.key_of_check()?;
+    let listener = listen(options.address()).await?;
+    let address = listener.local_addr()?;
+    if let Some(upstream) = &options.upstream {
+        ensure!(
+            !upstream.is_at(address),
+            "the upstream {upstream} is this program itself; name the real gateway, such as \
+            https://opencode.ai"
+        );
+    }
+    let origin = bases::origin(address);
+    let service = Service::start(&options)?;
+
+    let voice = Voice::of(&options);
+    let own_key = service.gateway.as_ref().map(|_| Gateway::KEY);
+    let welcome = Welcome {
+        origin: &origin,
+        upstream: options.upstream.as_ref(),
+        proxy: service.forward.proxy(),
+        is_public: !address.ip().is_loopback(),
+        key: own_key,
+    };
+    if !options.check {
+        voice.say(&welcome);
+    }
+    let journal = Journal::new(service.log.clone(), service.recorder.clone());
+    let (changes, _) = broadcast::channel(16);
+    let page = Page {
+        journal: journal.clone(),
+        changes: changes.clone(),
+        origin: origin.clone(),
+        upstream: options.upstream.as_ref().map(Upstream::to_string),
+        key: own_key.map(str::to_owned),
+        session: SessionId::new(),
+    };
+    let under_way = service.forward.under_way();
+    let server = Server {
+        page: page.router(),
+        forward: service.forward,
+        names: options.allow_host.clone(),
+    };
+    tokio::spawn(server.run(listener));
+    let watching = Watch::start(journal.clone(), output, changes);
+    let Some(key) = key else {
+        return serve(watching, &journal, voice).await;
+    };
+
+    let command = command::shown(&options.command);
+    voice.say(&format!(
+        "opencode-gateway: running {command}\nopencode-gateway: its calls are at {origin}\n"
+    ));
+    let end = command::run(&options.command, &origin, &key).await;
+    let end = end.with_context(|| format!("cannot wait for {command}"))?;
+    let left = check::settle(under_way).await;
+    let unwritten = watching.finish().await?;
+    if let Some(error) = &unwritten {
+        voice.say(&format!("error: cannot write all calls: {error}\n"));
+    }
+    let check = Check {
+        journal: &journal,
+        end,
+        origin: &origin,
+        left,
+        unwritten,
+    };
+    voice.say(&check);
+    Ok(check.code())
+}
+
+/// Serves until a signal, or until nobody reads the output any more.
+async fn serve(mut watching: Watching, journal: &Journal, voice: Voice) -> Result<u8> {
+    let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
+    tokio::select! {
+        error = watching.failed() => match error.kind() {
+            io::ErrorKind::BrokenPipe => return Ok(0),
+            _ => return Err(anyhow!(error).context("cannot write a call")),
+        },
+        _ = signals.next() => {}
+    }
+    tokio::select! {
+        finished = watching.finish() => drop(finished?),
+        // Whoever reads the output has stopped reading, so it cannot be written to its end.
+        _ = signals.next() => process::exit(130),
+    }
+    voice.say(&format!("\n{}", Summary(journal.totals())));
+    Ok(0)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there, maybe another opencode-gateway; stop it, or name \
+                another port with --listen"
+            }
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address; see --listen",
+            io::ErrorKind::PermissionDenied => "name a port above 1023 with --listen",
+            _ => "name another address with --listen",
+        };
+        anyhow!("cannot listen on {address}: {hint}")
+    })
+}

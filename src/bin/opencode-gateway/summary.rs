@@ -1,0 +1,75 @@
+//! What the calls came to, in a few lines.
+
+use std::fmt;
+
+use crate::journal::Totals;
+
+pub struct Summary(pub Totals);
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let totals = &self.0;
+        let share = (totals.cached_tokens * 100).checked_div(totals.prompt_tokens);
+        let cached = match share {
+            Some(share) => format!(
+                "{share} % of {} prompt tokens",
+                thousands(totals.prompt_tokens)
+            ),
+            None => "nothing told".to_owned(),
+        };
+        let cost = match totals.cost {
+            Some(cost) => format!("${cost:.4}"),
+            None => "nothing told".to_owned(),
+        };
+        let mut rows = vec![
+            ("calls", thousands(totals.calls)),
+            ("conversations", thousands(totals.conversations)),
+            ("without a session", thousands(totals.missed)),
+            ("moved to another session", thousands(totals.moved)),
+        ];
+        for (name, count) in [
+            ("sharing a session", totals.shared),
+            ("doubled or malformed session", totals.malformed),
+            ("refused", totals.refused),
+        ] {
+            if count > 0 {
+                rows.push((name, thousands(count)));
+            }
+        }
+        rows.push(("cached", cached));
+        rows.push(("cost", cost));
+        let width = rows
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or_default();
+        for (name, value) in rows {
+            writeln!(f, "{name:width$}  {value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number with a comma after each three digits.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_numbers_are_grouped() {
+        let numbers = [0, 999, 1000, 1_234_567].map(thousands);
+        assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,199 @@
+//! Sends calls on as they came, and hands answers back as they come.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use anyhow::Result;
+use axum::Json;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::uri::Scheme;
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+use crate::copy::{AnswerCopy, Guard, RequestCopy, UnderWay, Watched};
+use crate::exchange::{End, Recorder};
+use crate::options::Upstream;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Connector = BoxCloneSyncService<Uri, TokioIo<TcpStream>, BoxError>;
+
+/// The way to a gateway, and who looks on.
+pub struct Forward {
+    upstream: Upstream,
+    client: Client<HttpsConnector<Connector>, Body>,
+    recorder: Option<Recorder>,
+    /// The proxy of the environment that leads there.
+    proxy: Option<Uri>,
+    under_way: watch::Sender<usize>,
+}
+
+impl Forward {
+    pub fn new(upstream: Upstream, recorder: Option<Recorder>) -> Result<Self> {
+        let mut direct = HttpConnector::new();
+        direct.enforce_http(false);
+        direct.set_nodelay(true);
+        let is_https = upstream.scheme == Scheme::HTTPS;
+        // What is on this machine needs no proxy.
+        let proxy = match is_https {
+            true => Matcher::from_env().intercept(&upstream.to_string().parse()?),
+            false => None,
+        };
+        let connector = match &proxy {
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), direct);
+                if let Some(credentials) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(credentials.clone());
+                }
+                Connector::new(tunnel.map_err(Into::into))
+            }
+            None => Connector::new(direct.map_err(Into::into)),
+        };
+        let tls = HttpsConnectorBuilder::new();
+        let tls = match is_https {
+            true => tls.try_with_platform_verifier()?,
+            // None is needed, and a system without certificates is no obstacle.
+            false => tls.with_tls_config(no_tls()?),
+        };
+        let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(Self {
+            upstream,
+            client,
+            recorder,
+            proxy: proxy.map(|proxy| proxy.uri().clone()),
+            under_way: watch::Sender::default(),
+        })
+    }
+
+    /// The proxy that leads there.
+    pub fn proxy(&self) -> Option<&Uri> {
+        self.proxy.as_ref()
+    }
+
+    /// How many calls are under way.
+    pub fn under_way(&self) -> watch::Receiver<usize> {
+        self.under_way.subscribe()
+    }
+
+    /// Sends a request on. An error is an answer that was cut off before it began.
+    pub async fn send(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+        let under_way = UnderWay::new(&self.under_way);
+        let (head, body) = request.into_parts();
+        let recorder = self.recorder.as_ref();
+        let watched = recorder.map(|recorder| Watched::new(recorder.begin(&head)));
+        let body = Body::new(RequestCopy::new(body, watched.clone()));
+        let request = Request::from_parts(self.readdressed(head)?, body);
+        // From here on, a client that leaves ends it.
+        let guard = watched.map(Guard);
+        let end = |kind: &str, message: &str| {
+            if let Some(Guard(watched)) = &guard {
+                watched.lock().ended(End::Failed(kind, message));
+            }
+        };
+        match self.client.request(request).await {
+            Ok(response) => {
+                let (mut head, body) = response.into_parts();
+                remove_hop_by_hop(&mut head.headers);
+                head.extensions.clear();
+                let body = AnswerCopy::new(&head, body, guard, under_way);
+                Ok(Response::from_parts(head, Body::new(body)))
+            }
+            Err(error) if error.is_connect() => {
+                let message = format!("cannot reach {}: {}", self.upstream, cause(&error));
+                end("Unreachable", &message);
+                Ok(bad_gateway(&message))
+            }
+            Err(error) => {
+                end("Closed", "the connection was closed without an answer");
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A request's head, for the upstream instead of this program.
+    fn readdressed(&self, mut head: Parts) -> Result<Parts, http::Error> {
+        remove_hop_by_hop(&mut head.headers);
+        let Upstream { scheme, authority } = self.upstream.clone();
+        if self.recorder.is_some() {
+            let host = HeaderValue::from_str(authority.as_str())?;
+            head.headers.insert(HOST, host);
+        }
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        head.uri = Uri::builder()
+            .scheme(scheme)
+            .authority(authority)
+            .path_and_query(path)
+            .build()?;
+        head.version = Version::HTTP_11;
+        head.extensions.clear();
+        Ok(head)
+    }
+}
+
+/// What a client gets where there is no way to the upstream.
+fn bad_gateway(message: &str) -> Response<Body> {
+    let error = json!({"type": "Unreachable", "message": format!("opencode-gateway {message}")});
+    let error = Json(json!({"type": "error", "error": error}));
+    (StatusCode::BAD_GATEWAY, error).into_response()
+}
+
+fn no_tls() -> Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider);
+    Ok(config
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+/// Takes away what is meant for the next hop alone.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    let always = [
+        CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        PROXY_AUTHORIZATION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    for name in named.iter().chain(&always) {
+        headers.remove(name);
+    }
+}
+
+/// What lies at the ground of an error.
+fn cause(mut error: &dyn Error) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}

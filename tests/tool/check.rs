@@ -1,0 +1,248 @@
+//! `--check`: what it finds, and with which code it ends.
+
+use std::process::Output;
+
+use crate::program::{self, stderr, stdout};
+use crate::{agent, program::command};
+
+/// Checks an agent, with these arguments in front.
+fn check(arguments: &[&str], agent: &str) -> Output {
+    let (agent, (name, value)) = agent::command(agent);
+    let mut command = command(arguments);
+    command
+        .arg("--check")
+        .arg("--")
+        .args(agent)
+        .env(name, value);
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn assert_ends(output: &Output, code: i32, why: &str) {
+    let report = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{report}");
+    let last = report
+        .lines()
+        .find(|line| line.starts_with("opencode-gateway: exit"));
+    let last = last.unwrap_or_else(|| panic!("no code in {report}"));
+    assert!(last.contains(&format!("exit {code}, {why}")), "{report}");
+}
+
+#[test]
+fn right_traffic_passes() {
+    let output = check(&[], "right");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+    assert!(
+        stderr(&output).contains("9 calls in 2 conversations"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn calls_that_cannot_be_written_fail_the_check() {
+    let output = check(&["--json=/dev/full"], "right");
+    assert_ends(&output, 125, "because not all calls could be written");
+}
+
+#[test]
+fn a_forgotten_title_call_is_found_and_named() {
+    let output = check(&[], "title forgotten");
+    assert_ends(&output, 1, "because a call had no session");
+    let report = stderr(&output);
+    assert!(
+        report.contains("1 call without a session:\n  #3 title: 'Generate a title"),
+        "{report}"
+    );
+}
+
+#[test]
+fn an_id_pinned_over_several_conversations_is_found() {
+    let output = check(&[], "pinned");
+    assert_ends(
+        &output,
+        1,
+        "because a call was not in the session of its conversation",
+    );
+    let report = stderr(&output);
+    assert!(
+        report.contains("1 call in a session of another conversation:\n  #4"),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_session_that_changes_in_the_middle_is_found() {
+    for arguments in [&[][..], &["--allow-forks"]] {
+        let output = check(arguments, "changing");
+        assert_ends(
+            &output,
+            1,
+            "because a call was not in the session of its conversation",
+        );
+        assert!(stderr(&output).contains("#3 call: 'And where is there none?'"));
+    }
+}
+
+#[test]
+fn a_fork_passes_where_forks_are_allowed() {
+    let output = check(&[], "forking");
+    assert_ends(
+        &output,
+        1,
+        "because a call was not in the session of its conversation",
+    );
+    assert!(stderr(&output).contains("say --allow-forks"));
+
+    let output = check(&["--allow-forks"], "forking");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+}
+
+#[test]
+fn a_command_that_makes_no_call_does_not_pass() {
+    let output = check(&[], "silent");
+    assert_ends(&output, 2, "because no call of a model was seen");
+    assert!(stderr(&output).contains("\n  OPENAI_BASE_URL=http://127.0.0.1:"));
+
+    // The list of models proves nothing of sessions.
+    let output = check(&[], "only models");
+    assert_ends(&output, 2, "because no call of a model was seen");
+}
+
+#[test]
+fn calls_that_were_refused_prove_nothing() {
+    let output = check(&[], "wrong key");
+    assert_ends(&output, 2, "because every call was refused");
+    assert!(stderr(&output).contains("401 Unauthorized (AuthError)"));
+
+    let output = check(&[], "one refused");
+    assert_ends(&output, 2, "because a call was refused");
+}
+
+#[test]
+fn a_call_that_fails_and_is_sent_again_is_judged_then() {
+    let output = check(&["--fail", "503", "--fail", "rate-limit:1"], "retrying");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+}
+
+#[test]
+fn the_commands_own_code_and_output_are_passed_on() {
+    let output = check(&[], "failing");
+    assert_ends(
+        &output,
+        7,
+        "the command's own: every call kept its conversation's session",
+    );
+    // What the command writes, and nothing else.
+    assert!(stdout(&output).contains("running 1 test"));
+    assert!(!stdout(&output).contains("opencode-gateway:"));
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_said_so() {
+    let output = program::run(["--check", "--", "there-is-no-such-command"]);
+    assert_ends(&output, 127, "because the command was never run");
+    assert!(stderr(&output).contains("the command does not exist"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_command_that_cannot_be_executed_is_said_so() {
+    let output = program::run(["--check", "--", "/"]);
+    assert_ends(&output, 126, "because the command was never run");
+}
+
+#[test]
+fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
+    let (agent, (name, value)) = agent::command("environment");
+    let mut command = command(["--check", "--"]);
+    command.args(agent).env(name, value);
+    command
+        .env("OPENAI_API_KEY", "sk-secret")
+        .env("ANTHROPIC_AUTH_TOKEN", "another-secret");
+    let output = command.output().unwrap();
+    assert_ends(&output, 0, "every call kept its conversation's session");
+    let told = stdout(&output);
+    for variable in [
+        "OPENAI_BASE_URL=http://127.0.0.1:",
+        "ANTHROPIC_BASE_URL=http://127.0.0.1:",
+        "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:",
+        "OPENCODE_BASE_URL=http://127.0.0.1:",
+        "OPENAI_API_KEY=loopback-key\n",
+        "ANTHROPIC_API_KEY=loopback-key\n",
+        "GEMINI_API_KEY=loopback-key\n",
+        "OPENCODE_API_KEY=loopback-key\n",
+    ] {
+        assert!(told.contains(variable), "{variable} is not in {told}");
+    }
+    assert!(!told.contains("secret"), "{told}");
+}
+
+#[test]
+fn the_real_gateways_key_is_asked_for() {
+    let arguments = ["--upstream", "https://127.0.0.1:9", "--check", "--", "true"];
+    let output = program::run(arguments);
+    assert_eq!(output.status.code(), Some(125));
+    let report = stderr(&output);
+    assert_eq!(
+        report,
+        "error: --check with --upstream needs a key: set OPENCODE_API_KEY\n"
+    );
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_a_signal_ends_has_the_code_of_a_shell() {
+        let (agent, (name, value)) = agent::command("right");
+        let mut command = command(["--check", "--", "sh", "-c", "\"$@\"; kill -TERM $$", "sh"]);
+        let output = command.args(agent).env(name, value).output().unwrap();
+        assert_ends(&output, 143, "the command's own");
+        assert!(stderr(&output).contains("the command was ended by signal 15"));
+    }
+
+    #[test]
+    fn a_signal_is_passed_on_and_a_check_that_was_stopped_does_not_pass() {
+        for signal in [Signal::INT, Signal::TERM] {
+            let script = "trap 'echo stopping; exit 0' INT TERM; echo ready; \
+                while :; do sleep 0.05; done";
+            let mut command = command(["--check", "--", "sh", "-c", script]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "ready");
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            assert_eq!(lines.next().unwrap().unwrap(), "stopping");
+            let output = child.wait_with_output().unwrap();
+            assert_ends(&output, 130, "because the check was stopped before its end");
+        }
+    }
+
+    #[test]
+    fn calls_of_a_process_that_the_command_leaves_behind_are_waited_for() {
+        let (agent, (name, value)) = agent::command("right");
+        // The command ends as soon as the gateway has the call, whose answer takes longer.
+        let script = r#""$@" >&2 &
+            origin=${OPENCODE_BASE_URL%/zen/*}
+            until curl --silent $origin/api/state | grep -q '"number":1,'; do :; done"#;
+        let arguments = [
+            "--fail", "delay:2", "--check", "--", "sh", "-c", script, "sh",
+        ];
+        let mut command = command(arguments);
+        let output = command.args(agent).env(name, value).output().unwrap();
+        let report = stderr(&output);
+        assert!(
+            report.contains("The command left a process behind"),
+            "{report}"
+        );
+        assert!(report.contains("one call was still under way."), "{report}");
+    }
+}

@@ -1,0 +1,10 @@
+//! The program `opencode-gateway`, run as its users run it.
+
+mod agent;
+mod arguments;
+mod check;
+mod hosts;
+mod output;
+mod page_data;
+mod program;
+mod upstream;

@@ -1,0 +1,227 @@
+//! Runs the program.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// The program with these arguments, and without what the machine's environment says.
+pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_opencode-gateway"));
+    command.args(arguments);
+    for name in [
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "NO_PROXY",
+        "OPENCODE_API_KEY",
+    ] {
+        command.env_remove(name);
+        command.env_remove(name.to_lowercase());
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A client that no proxy of the environment comes between.
+pub fn client() -> reqwest::blocking::Client {
+    let builder = reqwest::blocking::Client::builder().no_proxy();
+    builder.build().unwrap()
+}
+
+/// Runs it to its end.
+pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    command(arguments).output().unwrap()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The program while it runs, on a free port. It is ended when this is dropped.
+pub struct Program {
+    /// None once it was waited for.
+    child: Option<Child>,
+    /// None once the pipe is closed.
+    stdout: Option<BufReader<ChildStdout>>,
+    pub origin: String,
+}
+
+impl Program {
+    pub fn start<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
+        Self::started(command(arguments))
+    }
+
+    /// A proxy of this upstream.
+    pub fn proxy(upstream: &str) -> Self {
+        Self::start(["--upstream", upstream])
+    }
+
+    /// On this address.
+    pub fn listening(address: &str) -> Self {
+        Self::spawn(command(["--listen", address]), Stream::Output)
+    }
+
+    /// It writes JSON to its standard output.
+    pub fn json() -> Self {
+        Self::spawn(command(["--listen", "0", "--json"]), Stream::Error)
+    }
+
+    /// It writes JSON into this file.
+    pub fn json_into(path: &Path) -> Self {
+        let json = format!("--json={}", path.display());
+        Self::spawn(command(["--listen", "0", &json]), Stream::Error)
+    }
+
+    pub fn started(mut command: Command) -> Self {
+        command.args(["--listen", "0"]);
+        Self::spawn(command, Stream::Output)
+    }
+
+    /// Starts it; `told` is where it says where its page is.
+    fn spawn(mut command: Command, told: Stream) -> Self {
+        command.stdout(Stdio::piped());
+        if let Stream::Error = told {
+            command.stderr(Stdio::piped());
+        }
+        let mut child = command.spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let origin = match told {
+            Stream::Output => origin(&mut stdout),
+            // Read on, so that it is never in the way.
+            Stream::Error => {
+                let mut stderr = BufReader::new(child.stderr.take().unwrap());
+                let origin = origin(&mut stderr);
+                thread::spawn(move || while line_of(&mut stderr).is_some() {});
+                origin
+            }
+        };
+        Self {
+            child: Some(child),
+            stdout: Some(stdout),
+            origin,
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    pub fn address(&self) -> &str {
+        self.origin.strip_prefix("http://").unwrap()
+    }
+
+    /// The next line of its output that meets this.
+    pub fn line(&mut self, meets: impl Fn(&str) -> bool) -> String {
+        loop {
+            let line = line_of(self.stdout.as_mut().unwrap()).expect("there is such a line");
+            if meets(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// The next line of a call.
+    pub fn call_line(&mut self) -> String {
+        self.line(|line| line.trim_start().starts_with('#'))
+    }
+
+    /// The data of its page.
+    pub fn data(&self, path: &str) -> Value {
+        let response = client().get(self.url(path)).send().unwrap();
+        serde_json::from_str(&response.text().unwrap()).unwrap()
+    }
+
+    /// The call of this number, once it meets a condition.
+    pub fn call(&self, number: u64, meets: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let call = self.data(&format!("/api/calls/{number}"));
+            if meets(&call) {
+                return call;
+            }
+            assert!(Instant::now() < until, "it is still {call}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends it a signal, waits for its end, and gives what else it wrote.
+    #[cfg(unix)]
+    pub fn end_by(mut self, signal: rustix::process::Signal) -> (ExitStatus, String) {
+        let mut child = self.child.take().unwrap();
+        let id = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(id, signal).unwrap();
+        let mut rest = String::new();
+        let stdout = self.stdout.as_mut().unwrap();
+        stdout.read_to_string(&mut rest).unwrap();
+        (child.wait().unwrap(), rest)
+    }
+
+    /// Closes the pipe that it writes to.
+    pub fn close_output(&mut self) {
+        self.stdout = None;
+    }
+
+    /// Waits for its end.
+    pub fn wait_with_output(mut self) -> Output {
+        self.child.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+enum Stream {
+    Output,
+    Error,
+}
+
+fn origin(lines: &mut impl BufRead) -> String {
+    loop {
+        let line = line_of(lines).expect("it says where its page is");
+        if let Some(origin) = line.trim().strip_prefix("page") {
+            return origin.trim().to_owned();
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn line_of(stdout: &mut impl BufRead) -> Option<String> {
+    let mut line = String::new();
+    let length = stdout.read_line(&mut line).unwrap();
+    (length > 0).then_some(line)
+}
+
+/// The body of a call: a system prompt, and what was said by turns, the user first.
+pub fn chat(system: &str, said: &[&str]) -> Value {
+    let mut messages = vec![json!({"role": "system", "content": system})];
+    for (at, text) in said.iter().enumerate() {
+        let role = if at % 2 == 0 { "user" } else { "assistant" };
+        messages.push(json!({"role": role, "content": text}));
+    }
+    json!({"model": "glm-5.2", "messages": messages})
+}
+
+/// Where the tests' own executable is.
+pub fn this_executable() -> String {
+    env::current_exe()
+        .unwrap()
+        .into_os_string()
+        .into_string()
+        .unwrap()
+}
