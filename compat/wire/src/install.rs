@@ -1,0 +1,183 @@
+//! The newest clients, from the npm registry into the target directory.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// A program that is installed, and how it is called.
+#[derive(Debug)]
+pub struct Installed {
+    pub version: String,
+    pub command: Vec<PathBuf>,
+}
+
+/// Runs a command to its end, or ends it after five minutes; tells what it wrote.
+async fn run(command: &mut Command) -> Result<String> {
+    let command = command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(Duration::from_secs(300), command.output()).await;
+    let output = output.context("not done after five minutes")?;
+    let program = command.as_std().get_program().to_string_lossy();
+    let output = output.with_context(|| format!("{program} cannot be run"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let mut lines = text
+        .lines()
+        .map(|line| line.trim_start_matches("npm error").trim());
+    let line = lines.find(|line| line.contains(' ') && !line.starts_with("code "));
+    bail!("{}", line.unwrap_or("it failed and did not say why"));
+}
+
+/// Packages for npm, without their scripts: nothing but the registry is talked to.
+async fn npm(directory: &Path, package: &str) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    let mut command = Command::new("npm");
+    command
+        .args([
+            "install",
+            "--no-save",
+            "--no-package-lock",
+            "--ignore-scripts",
+            "--omit=dev",
+        ])
+        .args([
+            "--no-audit",
+            "--no-fund",
+            "--no-update-notifier",
+            "--prefix",
+        ])
+        .arg(directory)
+        .arg(package);
+    run(&mut command).await.map(drop)
+}
+
+/// The manifest of an installed package.
+fn manifest(directory: &Path, package: &str) -> Result<Value> {
+    let path = directory
+        .join("node_modules")
+        .join(package)
+        .join("package.json");
+    let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn version(manifest: &Value) -> String {
+    manifest["version"]
+        .as_str()
+        .unwrap_or("of no version")
+        .to_owned()
+}
+
+/// Unpacks the newest version of a package, without what it depends on.
+async fn unpack(directory: &Path, package: &str) -> Result<()> {
+    let target = directory.join("node_modules").join(package);
+    if target.exists() {
+        fs::remove_dir_all(&target)?;
+    }
+    fs::create_dir_all(&target)?;
+    // Without `@latest` npm takes an older one that this Node.js is new enough for.
+    let newest = format!("{package}@latest");
+    let mut pack = Command::new("npm");
+    let pack = pack.args(["pack", "--silent", &newest]);
+    let pack = pack.current_dir(&target);
+    let archive = run(pack).await?;
+    let mut tar = Command::new("tar");
+    let tar = tar.args(["-xzf", archive.trim(), "--strip-components=1"]);
+    run(tar.current_dir(&target)).await.map(drop)
+}
+
+/// opencode is one file, in a package for each platform of which npm takes those that fit.
+pub async fn opencode(directory: &Path) -> Result<Installed> {
+    npm(directory, "opencode-ai@latest").await?;
+    let version = version(&manifest(directory, "opencode-ai")?);
+    let mut packages: Vec<_> = fs::read_dir(directory.join("node_modules"))?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin/opencode")))
+        .filter(|program| program.is_file())
+        .collect();
+    packages.sort();
+    for program in packages {
+        let mut command = Command::new(&program);
+        command.arg("--version").env_clear().env("HOME", directory);
+        if run(&mut command).await.is_ok() {
+            return Ok(Installed {
+                version,
+                command: vec![program],
+            });
+        }
+    }
+    bail!("no program in it runs on this platform")
+}
+
+/// pi is JavaScript, and needs a new Node.js: one from npm where this one is older.
+pub async fn pi(directory: &Path) -> Result<Installed> {
+    let package = "@earendil-works/pi-coding-agent";
+    if let Err(error) = npm(directory, &format!("{package}@latest")).await {
+        // Its program is a bundle of all that it needs.
+        println!("pi is unpacked without its dependencies, which cannot be installed: {error:#}");
+        unpack(directory, package).await?;
+    }
+    let manifest = manifest(directory, package)?;
+    let version = version(&manifest);
+    let package = directory.join("node_modules").join(package);
+    let program = manifest["bin"]["pi"]
+        .as_str()
+        .context("it has no program pi")?;
+    let needed = manifest["engines"]["node"].as_str().unwrap_or_default();
+
+    let mut node = PathBuf::from("node");
+    let own = run(Command::new("node").arg("--version")).await?;
+    if numbers(&own) < numbers(needed) {
+        let platform = match env::consts::OS {
+            "macos" => "darwin",
+            other => other,
+        };
+        let arch = match env::consts::ARCH {
+            "x86_64" => "x64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        let package = format!("node-{platform}-{arch}");
+        let directory = directory.join("node");
+        println!("pi {version} needs Node.js {needed}: {package} from npm");
+        npm(&directory, &format!("{package}@latest")).await?;
+        node = directory
+            .join("node_modules")
+            .join(package)
+            .join("bin/node");
+        ensure!(node.is_file(), "there is no Node.js in {}", node.display());
+    }
+    Ok(Installed {
+        version,
+        command: vec![node, package.join(program)],
+    })
+}
+
+/// The numbers of a version such as `v22.1.0`, or of a range such as `>=22.19.0`.
+fn numbers(version: &str) -> Vec<u32> {
+    let version = version
+        .trim()
+        .trim_start_matches(|c: char| !c.is_ascii_digit());
+    version
+        .split('.')
+        .map_while(|number| number.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert!(numbers("v20.20.2\n") < numbers(">=22.19.0"));
+        assert!(numbers("v22.19.0") >= numbers(">=22.19.0"));
+        assert!(numbers("v100.0.0") > numbers(">=22.19.0"));
+    }
+}
