@@ -1,5 +1,9 @@
 //! Wall time and heap allocations per request.
 
+#[allow(
+    dead_code,
+    reason = "what a case is compared with matters to instructions alone"
+)]
 mod cases;
 
 use std::sync::LazyLock;

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use cases::*;
 use conversations::CONVERSATIONS;
+use reqwest_opencode_session::Session;
 use valgrind::Profile;
 
 /// How often a case runs under callgrind.
@@ -64,7 +65,10 @@ fn run(set: &str, name: &str, calls: bool, runs: u64) {
         return;
     };
     // It is made once for a process, by whoever needs it first.
-    black_box(reqwest_opencode_session::Session::process());
+    black_box(Session::process());
+    // The C library notes once for a thread that the application's task-local items have a
+    // destructor, which allocates.
+    black_box(Session::current());
     let mut cases = cases(headers).into_iter();
     let case = cases.find(|case| case.name == name).expect("a case's name");
     case.around(|| {
