@@ -68,8 +68,8 @@ async function responses(openai) {
 async function refused(openai, model) {
   const messages = [{ role: 'user', content: 'Hello' }];
   for (const call of [
-    openai.chat.completions.create({ model, messages }),
-    openai.responses.create({ model, input: 'Hello' }),
+    () => openai.chat.completions.create({ model, messages }),
+    () => openai.responses.create({ model, input: 'Hello' }),
   ]) {
     await assert.rejects(call, { status: 400, type: 'MissingSessionID' });
   }

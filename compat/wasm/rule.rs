@@ -34,7 +34,11 @@ fn targets_are_whole_origins() {
         ("http://eu.example.com/v1", false),
     ] {
         assert_eq!(target.matches(&Uri::from_static(url)), matches, "{url}");
-        assert_eq!(target.matches(&url.parse::<reqwest::Url>().unwrap()), matches, "{url}");
+        assert_eq!(
+            target.matches(&url.parse::<reqwest::Url>().unwrap()),
+            matches,
+            "{url}"
+        );
     }
 }
 
@@ -82,6 +86,8 @@ fn clients_and_request_builders_of_reqwest_have_their_doors() {
     let request = request.build().unwrap();
     assert_eq!(request.headers()[header::SESSION], session.id().as_str());
 
-    let _client: reqwest_middleware::ClientWithMiddleware =
-        OPENCODE.clone().into_client(reqwest::Client::builder()).unwrap();
+    let _client: reqwest_middleware::ClientWithMiddleware = OPENCODE
+        .clone()
+        .into_client(reqwest::Client::builder())
+        .unwrap();
 }

@@ -108,16 +108,6 @@ async fn an_agent_with_turns_and_subagents_sends_what_opencode_sends() {
 
         process(project.as_str()).call(&Session::new().turn()).await;
 
-        let project = SessionId::derive("my-agent", "another first commit");
-        let e = Session::new().turn();
-        let fifth = process(project.as_str());
-        fifth.call(&e).await; // the title
-        fifth.call(&e).await;
-        let sixth = process(project.as_str());
-        let e = Session::from(stored(&e));
-        sixth.call(&e.turn()).await;
-        sixth.call(&e.turn()).await; // the compaction
-
         // Another project
         let project = SessionId::derive("my-agent", "another first commit");
         let e = Session::new().turn();
@@ -158,19 +148,13 @@ async fn an_agent_with_a_session_alone_sends_what_pi_sends() {
     }
 }
 
-/// Checks requests against the captured ones of a client, as far as they are chat completions, one
-/// by one and in the same order: the same headers, and between any two values of them the same relation, equal or not.
+/// Checks requests against the captured ones of a client, one by one and in the same order: the
+/// same headers, and between any two values of them the same relation, equal or not.
 fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
     let captures: Vec<Value> = include_str!("../fixtures/captures.jsonl")
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|capture: &Value| capture["client"].as_str().unwrap().starts_with(client))
-        .filter(|capture| {
-            capture["path"]
-                .as_str()
-                .unwrap()
-                .ends_with("/chat/completions")
-        })
         .collect();
     assert_eq!(requests.len(), captures.len());
 

@@ -983,3 +983,33 @@ async fn a_redirect_off_the_gateway_is_seen_where_it_leads() {
         "{message}"
     );
 }
+
+#[tokio::test]
+async fn a_session_in_the_affinity_header_alone_is_refused_on_go() {
+    let gateway = Gateway::start().unwrap();
+    let call = crate::support::plain_client()
+        .post(gateway.url(crate::support::CHAT))
+        .bearer_auth(Gateway::KEY)
+        .header("x-session-affinity", "a-session")
+        .body(crate::support::PROMPT);
+    assert_eq!(call.send().await.unwrap().status(), 400);
+    assert_eq!(gateway.requests()[0].session, None);
+}
+
+#[tokio::test]
+async fn a_header_whose_name_speaks_of_a_key_is_hidden_whoevers_it_is() {
+    let gateway = Gateway::start().unwrap();
+    let names = [
+        "x-auth-token",
+        "x-litellm-api-key",
+        "helicone-auth",
+        "x-csrf-token",
+    ];
+    let call = crate::support::plain_client().get(gateway.url("/zen/v1/models"));
+    let call = names
+        .iter()
+        .fold(call, |call, name| call.header(*name, "sk-hidden"));
+    call.send().await.unwrap();
+    let shown = gateway.requests()[0].to_json().to_string();
+    assert!(!shown.contains("sk-hidden"), "{shown}");
+}
