@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
-.PHONY: all check test doc docs-rs quickstart compat page wasm instructions chart bench tree msrv \
-	minimal-versions features coverage fuzz deny package
+.PHONY: all check test doc docs-rs quickstart compat wire page picture wasm instructions chart \
+	bench tree msrv minimal-versions features coverage fuzz deny package
 
 all:
 	.ci/run
@@ -33,9 +33,18 @@ compat:
 	cargo test --manifest-path compat/Cargo.toml
 	cargo test --manifest-path compat/shapes/Cargo.toml
 
-# The page of `examples/gateway.rs` in Chromium. On Debian it installs that.
+# Whether the newest opencode and pi still send what was captured. Needs Node.js, npm and git;
+# installs the two into target/wire.
+wire:
+	cargo run --quiet --manifest-path compat/wire/Cargo.toml
+
+# The page of `opencode-gateway` in Chromium. Needs Node.js 20.
 page:
-	compat/page.sh
+	compat/page/run.sh
+
+# The README's picture of that page
+picture:
+	compat/page/run.sh picture
 
 # WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
 # library's source.
