@@ -89,7 +89,7 @@ impl Gateway {
     /// # let client = OpencodeSessionMiddleware::builder()
     /// #     .target(gateway.target())
     /// #     .build()?
-    /// #     .into_client(reqwest::Client::builder())?;
+    /// #     .into_client(reqwest::Client::builder().no_proxy())?;
     /// let location = gateway.elsewhere("/zen/go/v1/chat/completions")?;
     /// gateway.fail_next(1, Fault::Redirect { location });
     ///

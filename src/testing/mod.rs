@@ -16,7 +16,7 @@
 //!     .client_name("my-agent")
 //!     .target(gateway.target())
 //!     .build()?
-//!     .into_client(reqwest::Client::builder())?;
+//!     .into_client(reqwest::Client::builder().no_proxy())?;
 //!
 //! let session = Session::new();
 //! async {
