@@ -132,6 +132,26 @@ fn a_client_holds_the_middleware_in_a_static() {
 }
 
 #[test]
+fn a_middleware_prints_its_settings_and_what_it_is_bound_to() {
+    let session = Session::new();
+    let middleware = OpencodeSessionMiddleware::builder()
+        .client_name("my-agent")
+        .session_from(|| None)
+        .build()
+        .unwrap()
+        .bound_to(&session);
+    let printed = format!("{middleware:?}");
+    for part in [
+        "OpencodeSessionMiddleware",
+        "my-agent",
+        "Fn() -> Option<Session>",
+        session.id().as_str(),
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+}
+
+#[test]
 fn sessions_and_ids_are_as_small_as_a_pointer_and_a_header_value() {
     assert_eq!(size_of::<Session>(), size_of::<usize>());
     assert_eq!(

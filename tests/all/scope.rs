@@ -629,6 +629,19 @@ fn what_a_carried_closure_holds_is_dropped_inside_its_session_whether_it_was_cal
 }
 
 #[test]
+fn what_runs_in_a_session_tells_which_one_that_is() {
+    let session = Session::new().turn();
+    let future = future::ready(()).with_session(&session);
+    assert_eq!(future.session(), Some(&session));
+    let carried = session.in_scope(|| future::ready(()).with_current_session());
+    assert_eq!(carried.session(), Some(&session));
+    assert_eq!(
+        future::ready(()).with_session(None::<Session>).session(),
+        None
+    );
+}
+
+#[test]
 fn a_scope_is_made_of_whatever_names_a_session() {
     fn seen(name: impl IntoSession) -> Option<Session> {
         let outer = Session::from("outer".parse::<SessionId>().unwrap());

@@ -8,6 +8,7 @@ use http::{Extensions, HeaderMap, StatusCode, Uri};
 use reqwest_opencode_session::testing::{Fault, Gateway};
 use reqwest_opencode_session::{
     Applied, ExistingHeader, Fallback, OpencodeSessionMiddleware, Session, SessionId, Source,
+    WithSession,
 };
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
@@ -303,6 +304,20 @@ async fn nothing_but_the_sources_answer_is_stored_in_a_requests_extensions() {
         chat(&client, &gateway).send().await.unwrap();
         assert_eq!(items.recv().unwrap(), expected);
     }
+}
+
+#[tokio::test]
+async fn a_scopes_session_is_not_stored_for_the_sources_answer() {
+    let gateway = start();
+    let middleware = middleware_for(&gateway).session_from(|| Some(Session::new()));
+    let (sender, items) = mpsc::channel();
+    let client = ClientBuilder::new(plain_client())
+        .with(middleware.build().unwrap())
+        .with(Items(sender))
+        .build();
+    let call = chat(&client, &gateway).send();
+    call.with_session(Session::new()).await.unwrap();
+    assert_eq!(items.recv().unwrap(), 0);
 }
 
 #[tokio::test]

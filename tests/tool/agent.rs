@@ -31,6 +31,10 @@ fn acts() {
         "forking" => forking(),
         "silent" => {}
         "only models" => only_models(),
+        "models at the end" => {
+            right();
+            only_models();
+        }
         "wrong key" => wrong_key(),
         "one refused" => one_refused(),
         "retrying" => retrying(),

@@ -93,6 +93,7 @@ fn bad_values_are_named_with_what_is_expected() {
         &["'tool:look=here'", "JSON object"],
     );
     assert_refused(&["--keep", "many"], &["'many'", "--keep"]);
+    assert_refused(&["--keep", "0"], &["'0'", "--keep"]);
     assert_refused(&["--lisen", "9000"], &["'--lisen'", "'--listen'"]);
     assert_refused(&["--check"], &["needs a command", "--check -- npm test"]);
     assert_refused(

@@ -39,6 +39,12 @@ fn right_traffic_passes() {
     );
 }
 
+#[test]
+fn calls_that_are_no_longer_kept_count() {
+    let output = check(&["--keep", "1"], "models at the end");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn calls_that_cannot_be_written_fail_the_check() {

@@ -114,6 +114,24 @@ fn help_into_a_closed_pipe_is_no_panic() {
 
 #[cfg(unix)]
 #[test]
+fn a_reader_that_stops_for_a_while_holds_up_neither_the_page_nor_a_line() {
+    use rustix::process::Signal;
+
+    // More than a pipe takes.
+    const CALLS: u64 = 300;
+    let program = Program::json();
+    let body = chat("You are a guide.", &["Where is the sea?"]);
+    for _ in 0..CALLS {
+        call(&program, Some("one"), &body);
+    }
+    program.data_once("/api/state", |state| state["totals"]["answered"] == CALLS);
+    let (_, lines) = program.end_by(Signal::INT);
+    assert!(lines.len() > 100_000, "a pipe may have taken all of it");
+    assert_eq!(lines.lines().count() as u64, CALLS);
+}
+
+#[cfg(unix)]
+#[test]
 fn json_is_one_line_for_each_call_and_nothing_else() {
     use rustix::process::Signal;
 

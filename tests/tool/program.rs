@@ -143,13 +143,18 @@ impl Program {
 
     /// The call of this number, once it meets a condition.
     pub fn call(&self, number: u64, meets: impl Fn(&Value) -> bool) -> Value {
+        self.data_once(&format!("/api/calls/{number}"), meets)
+    }
+
+    /// Data of its page, once it meets a condition.
+    pub fn data_once(&self, path: &str, meets: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
-            let call = self.data(&format!("/api/calls/{number}"));
-            if meets(&call) {
-                return call;
+            let data = self.data(path);
+            if meets(&data) {
+                return data;
             }
-            assert!(Instant::now() < until, "it is still {call}");
+            assert!(Instant::now() < until, "it is still {data}");
             thread::sleep(Duration::from_millis(10));
         }
     }

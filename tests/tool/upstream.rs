@@ -483,6 +483,12 @@ fn compressed(coding: &str, text: &str) -> Vec<u8> {
             writer.finish().unwrap()
         }
         "zstd" => zstd::encode_all(bytes, 0).unwrap(),
+        "zstd with a window of 128 MB" => {
+            let mut writer = zstd::Encoder::new(vec![], 0).unwrap();
+            writer.window_log(27).unwrap();
+            writer.write_all(bytes).unwrap();
+            writer.finish().unwrap()
+        }
         "br" => {
             assert_eq!(text, STREAM);
             let digits: Vec<u8> = BROTLI.bytes().filter(u8::is_ascii_hexdigit).collect();
@@ -520,14 +526,23 @@ fn compressed_answers_pass_as_they_are_and_are_read_in_a_copy() {
         assert_eq!(call["cost"], 0.0001, "{coding}");
     }
     // What cannot be read passes all the same.
-    for (number, coding) in (6..).zip(["gzip", "unheard-of"]) {
+    let wide = compressed("zstd with a window of 128 MB", STREAM);
+    let unreadable: [(&str, &[u8]); 3] = [
+        ("gzip", b"broken"),
+        ("unheard-of", b"broken"),
+        ("zstd", &wide),
+    ];
+    for (number, (coding, bytes)) in (6..).zip(unreadable) {
         let mut client = send_raw(&program, &post("{}"));
         let received = upstream.request();
         let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\n");
-        received.answer(&head, b"broken");
-        read_to(&mut client, b"\r\n\r\nbroken");
+        received.answer(&head, bytes);
+        read_to(&mut client, b"\r\n\r\n");
+        let mut passed = vec![0; bytes.len()];
+        client.read_exact(&mut passed).unwrap();
+        assert_eq!(passed, bytes, "{coding}");
         let call = program.call(number, |call| call["status"] == 200);
-        assert_eq!(call["prompt_tokens"], 0);
+        assert_eq!(call["prompt_tokens"], 0, "{coding}");
     }
 }
 

@@ -77,14 +77,16 @@ impl Check<'_> {
     }
 
     fn verdict(&self) -> Verdict {
-        let Totals { answered, .. } = self.journal.totals();
+        let Totals {
+            asked, answered, ..
+        } = self.journal.totals();
         if matches!(self.end, End::NotStarted(_)) {
             Verdict::NotStarted
         } else if !self.calls(SeenRequest::has_fault).is_empty() {
             Verdict::Fault
         } else if self.end.was_stopped() {
             Verdict::Stopped
-        } else if self.calls(SeenRequest::asks_a_model).is_empty() {
+        } else if asked == 0 {
             Verdict::NoCall
         } else if answered == 0 || self.left.cut_off > 0 || !self.calls(was_not_judged).is_empty() {
             Verdict::NotJudged

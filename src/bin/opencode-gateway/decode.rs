@@ -83,11 +83,20 @@ fn decoding(
             "gzip" | "x-gzip" => Box::new(flate2::write::MultiGzDecoder::new(writer)),
             "deflate" => Box::new(flate2::write::ZlibDecoder::new(writer)),
             "br" => Box::new(brotli_decompressor::DecompressorWriter::new(writer, 4096)),
-            "zstd" => Box::new(zstd::stream::write::Decoder::new(writer).ok()?),
+            "zstd" => Box::new(unzstd(writer).ok()?),
             _ => return None,
         };
     }
     Some(writer)
+}
+
+fn unzstd<W: Write>(writer: W) -> io::Result<zstd::stream::write::Decoder<'static, W>> {
+    /// The largest window of this coding, as a power of 2: 8 MB (RFC 9659, section 3).
+    const LARGEST_WINDOW: u32 = 23;
+
+    let mut decoder = zstd::stream::write::Decoder::new(writer)?;
+    decoder.window_log_max(LARGEST_WINDOW)?;
+    Ok(decoder)
 }
 
 /// A writer that can be looked at while something else owns a clone of it.

@@ -34,7 +34,8 @@ pub struct Totals {
     pub refused: u64,
     /// Calls that stand out for any of these reasons.
     pub faults: u64,
-    /// Calls of a model that were answered.
+    /// Calls of a model, and those of them that were answered.
+    pub asked: u64,
     pub answered: u64,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
@@ -95,6 +96,7 @@ struct Counted {
     shared: bool,
     malformed: bool,
     refused: bool,
+    asked: bool,
     answered: bool,
     stands_out: bool,
     prompt_tokens: u64,
@@ -107,14 +109,15 @@ struct Counted {
 impl Counted {
     fn of(request: &SeenRequest) -> Self {
         let marked = |is: fn(&Mark) -> bool| request.marks.iter().any(is);
+        let asked = request.asks_a_model();
         Self {
             missed: marked(|mark| matches!(mark, Mark::Missing)),
             moved: marked(|mark| matches!(mark, Mark::Moved { .. })),
             shared: marked(|mark| matches!(mark, Mark::Shared { .. })),
             malformed: marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed)),
             refused: request.is_refused(),
-            answered: request.asks_a_model()
-                && request.status.is_some_and(|status| status.is_success()),
+            asked,
+            answered: asked && request.status.is_some_and(|status| status.is_success()),
             stands_out: request.stands_out(),
             prompt_tokens: request.prompt_tokens,
             cached_tokens: request.cached_tokens,
@@ -330,13 +333,14 @@ impl Counts {
 
 impl Totals {
     fn replace(&mut self, before: Counted, now: Counted) {
-        let counts: [(&mut u64, bool, bool); 7] = [
+        let counts: [(&mut u64, bool, bool); 8] = [
             (&mut self.missed, before.missed, now.missed),
             (&mut self.moved, before.moved, now.moved),
             (&mut self.shared, before.shared, now.shared),
             (&mut self.malformed, before.malformed, now.malformed),
             (&mut self.refused, before.refused, now.refused),
             (&mut self.faults, before.stands_out, now.stands_out),
+            (&mut self.asked, before.asked, now.asked),
             (&mut self.answered, before.answered, now.answered),
         ];
         for (count, before, now) in counts {

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -106,8 +107,8 @@ pub struct Options {
     pub json: Option<PathBuf>,
 
     /// How many calls to keep for the page; those that stand out are dropped last
-    #[arg(long, value_name = "CALLS", default_value_t = 20_000)]
-    pub keep: usize,
+    #[arg(long, value_name = "CALLS", default_value = "20000")]
+    pub keep: NonZeroUsize,
 
     /// The command that --check runs, with its arguments
     #[arg(last = true)]

@@ -19,7 +19,7 @@ pub struct Service {
 impl Service {
     pub fn start(options: &Options) -> Result<Self> {
         // Prompts may be secret, and the page shows no more of them than their first words.
-        let limits = Limits::default().requests(options.keep).bodies(0);
+        let limits = Limits::default().requests(options.keep.get()).bodies(0);
         let service = match &options.upstream {
             Some(upstream) => Self::proxy(upstream, limits)?,
             None => Self::loopback(options, limits)?,

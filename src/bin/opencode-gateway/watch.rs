@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use reqwest_opencode_session::testing::SeenRequest;
-use tokio::runtime::Handle;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::MissedTickBehavior;
 
@@ -18,35 +17,34 @@ use crate::page;
 
 pub struct Watch {
     journal: Journal,
-    output: Output,
+    lines: mpsc::Sender<SeenRequest>,
     page: broadcast::Sender<Arc<str>>,
-    failed: Option<oneshot::Sender<io::Error>>,
 }
 
 /// How often the page is told, at most.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// How many calls may wait for a slow reader of the output before the page waits, too.
+const WAITING: usize = 10_000;
+
 impl Watch {
-    /// Begins, on a thread of its own, because a terminal may be slow to take what it gets.
+    /// Begins.
     pub fn start(journal: Journal, output: Output, page: broadcast::Sender<Arc<str>>) -> Watching {
         let (stop, stopped) = oneshot::channel();
-        let (failed, failure) = oneshot::channel();
+        let (lines, waiting) = mpsc::channel(WAITING);
         let watch = Self {
             journal,
-            output,
+            lines,
             page,
-            failed: Some(failed),
         };
-        let handle = Handle::current();
-        let task = tokio::task::spawn_blocking(move || handle.block_on(watch.run(stopped)));
         Watching {
             stop,
-            failure,
-            task,
+            watch: tokio::spawn(watch.run(stopped)),
+            output: tokio::task::spawn_blocking(|| write(output, waiting)),
         }
     }
 
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    async fn run(self, mut stop: oneshot::Receiver<()>) {
         let mut changes = self.journal.log.changes();
         let mut news = News::default();
         let mut tick = tokio::time::interval(PERIOD);
@@ -54,7 +52,7 @@ impl Watch {
         loop {
             tokio::select! {
                 requests = changes.next() => match requests {
-                    Some(requests) => self.take(requests, &mut news),
+                    Some(requests) => self.take(requests, &mut news).await,
                     None => return,
                 },
                 _ = tick.tick(), if !news.numbers.is_empty() => self.tell(std::mem::take(&mut news)),
@@ -62,20 +60,15 @@ impl Watch {
             }
         }
         while let Some(Some(requests)) = changes.next().now_or_never() {
-            self.take(requests, &mut news);
+            self.take(requests, &mut news).await;
         }
     }
 
-    fn take(&mut self, requests: Vec<SeenRequest>, news: &mut News) {
+    async fn take(&self, requests: Vec<SeenRequest>, news: &mut News) {
         let taken = self.journal.take(requests);
-        for request in &taken.ended {
-            if let Err(error) = self.output.call(request) {
-                // Calls are counted all the same.
-                self.output = Output::Nothing;
-                if let Some(failed) = self.failed.take() {
-                    let _ = failed.send(error);
-                }
-            }
+        for request in taken.ended {
+            // Calls are counted all the same where none can be written any more.
+            let _ = self.lines.send(request).await;
         }
         if self.page.receiver_count() > 0 {
             news.numbers.extend(taken.numbers);
@@ -98,26 +91,35 @@ struct News {
     sessions: BTreeSet<String>,
 }
 
+/// Writes the calls, until there are no more or the output takes no more.
+fn write(mut output: Output, mut waiting: mpsc::Receiver<SeenRequest>) -> io::Result<()> {
+    while let Some(request) = waiting.blocking_recv() {
+        output.call(&request)?;
+    }
+    Ok(())
+}
+
 /// A watch that was started.
 pub struct Watching {
     stop: oneshot::Sender<()>,
-    failure: oneshot::Receiver<io::Error>,
-    task: JoinHandle<()>,
+    watch: JoinHandle<()>,
+    output: JoinHandle<io::Result<()>>,
 }
 
 impl Watching {
     /// Waits until the output takes no more, such as a pipe that was closed.
     pub async fn failed(&mut self) -> io::Error {
-        match (&mut self.failure).await {
-            Ok(error) => error,
-            Err(_) => std::future::pending().await,
+        match (&mut self.output).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => std::future::pending().await,
+            Err(panicked) => io::Error::other(panicked),
         }
     }
 
     /// Stops after the last call that has come; tells whether the output took no more.
-    pub async fn finish(mut self) -> Result<Option<io::Error>, JoinError> {
+    pub async fn finish(self) -> Result<Option<io::Error>, JoinError> {
         let _ = self.stop.send(());
-        self.task.await?;
-        Ok(self.failure.try_recv().ok())
+        self.watch.await?;
+        Ok(self.output.await?.err())
     }
 }
