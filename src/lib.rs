@@ -1,16 +1,3 @@
-// Where the README's links lead from the documentation: of two definitions the first one counts.
-//! [Recipes]: docs::recipes
-//! [Where the session comes from]: docs::sessions
-//! [proxy]: /crate/reqwest-opencode-session/latest/source/examples/proxy.rs
-//! [blocking]: /crate/reqwest-opencode-session/latest/source/examples/blocking.rs
-//! [plain]: /crate/reqwest-opencode-session/latest/source/examples/plain_client.rs
-//! [hyper-util]: /crate/reqwest-opencode-session/latest/source/examples/hyper_client.rs
-//! [What a request costs]: /crate/reqwest-opencode-session/latest/source/benches/README.md
-//! [security]: /crate/reqwest-opencode-session/latest/source/SECURITY.md
-//! [changes]: /crate/reqwest-opencode-session/latest/source/CHANGELOG.md
-//! [MIT]: /crate/reqwest-opencode-session/latest/source/LICENSE-MIT
-//! [Apache 2.0]: /crate/reqwest-opencode-session/latest/source/LICENSE-APACHE
-//!
 // The README's own test needs the gateway.
 #![cfg_attr(any(feature = "testing", not(doctest)), doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
