@@ -227,7 +227,10 @@ impl Targets {
         });
         match found {
             Some(target) => Some(target.dialect()),
+            #[cfg(feature = "testing")]
             None => implicit::find(url),
+            #[cfg(not(feature = "testing"))]
+            None => None,
         }
     }
 }
@@ -271,13 +274,6 @@ pub(crate) mod implicit {
         let running = RUNNING.read().unwrap_or_else(PoisonError::into_inner);
         let is_running = running.iter().any(|target| target.matches(url));
         is_running.then_some(Dialect::OpenCode)
-    }
-}
-
-#[cfg(not(feature = "testing"))]
-mod implicit {
-    pub(super) fn find<U: ?Sized>(_: &U) -> Option<super::Dialect<'static>> {
-        None
     }
 }
 

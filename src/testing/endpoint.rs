@@ -221,7 +221,8 @@ impl NotFound<'_> {
             false => "generateContent",
         };
         let mut paths = vec![];
-        for go in ["", "/go"] {
+        // Of equally near ones the first: what is left out is more likely than what is wrong.
+        for go in ["/go", ""] {
             for (method, call) in [
                 (Method::POST, "chat/completions"),
                 (Method::POST, "responses"),
@@ -250,22 +251,15 @@ impl NotFound<'_> {
     }
 }
 
-/// How many segments must be put in or taken away; the last ones count more, because they say what
-/// the client wants.
+/// How many segments must be put in, taken away or changed; the first and the last ones count twice,
+/// because they say whom the client calls and what it wants.
 fn distance(one: &str, other: &str) -> usize {
     let segments = |path: &str| -> Vec<String> {
         let path = path.trim_matches('/').to_ascii_lowercase();
         path.split('/').map(str::to_owned).collect()
     };
     let (one, other) = (segments(one), segments(other));
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, left) in one.iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in other.iter().enumerate() {
-            let changed = diagonal + 2 * usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()] * 2 + usize::from(one.last() != other.last()) * 2
+    strsim::generic_levenshtein(&one, &other)
+        + usize::from(one.first() != other.first())
+        + usize::from(one.last() != other.last())
 }

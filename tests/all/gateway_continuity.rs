@@ -3,6 +3,7 @@
 
 use http::{Request, StatusCode};
 use proptest::prelude::*;
+use reqwest_opencode_session::Session;
 use reqwest_opencode_session::testing::{
     Answer, Fault, Gateway, Limits, Log, Mark, Reply, SeenRequest,
 };
@@ -572,6 +573,19 @@ async fn a_summary_that_the_gateway_gives_is_known_again() {
     }
     gateway.assert_conversations_keep_their_session();
     gateway.assert_no_fallback();
+}
+
+#[tokio::test]
+async fn a_call_in_the_session_of_the_process_is_named() {
+    let gateway = start();
+    let process = Session::process();
+    chat_in(&gateway, process.id().as_str(), &prompt(&["1"])).await;
+    assert_eq!(gateway.requests()[0].marks, [Mark::ProcessSession]);
+    let message = failure(|| gateway.assert_no_fallback());
+    assert!(
+        message.starts_with("1 of 1 request was not in a session of their own"),
+        "{message}"
+    );
 }
 
 /// One step of a right client, in one of its conversations.

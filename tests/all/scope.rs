@@ -656,6 +656,7 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(&turn),
         seen(Some(turn.clone())),
         seen(Some(&turn)),
+        seen(&Some(turn.clone())),
     ] {
         assert_eq!(seen.as_ref(), Some(&turn));
     }
@@ -664,6 +665,7 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(turn.id()),
         seen(Some(turn.id().clone())),
         seen(Some(turn.id())),
+        seen(&Some(turn.id().clone())),
     ] {
         assert_eq!(seen.as_ref(), Some(&session));
     }
@@ -673,6 +675,7 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(None::<&Session>),
         seen(None::<SessionId>),
         seen(None::<&SessionId>),
+        seen(&None::<Session>),
     ] {
         assert_eq!(seen.unwrap().id(), &"outer");
     }
