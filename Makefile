@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
 .PHONY: all check test doc docs-rs quickstart compat wire page picture wasm instructions chart \
-	bench tree msrv minimal-versions features coverage fuzz deny package
+	bench tree msrv minimal-versions features coverage mutants fuzz deny package
 
 all:
 	.ci/run
@@ -88,6 +88,13 @@ features:
 coverage:
 	cargo tarpaulin --all-features --engine llvm --fail-under 95 \
 		--include-files 'src/*' --out stdout
+
+# Lines that may be broken without a test that fails. Needs cargo-mutants, and hours.
+mutants:
+	cargo mutants --exclude 'src/bin/**' --output target/mutants/library \
+		-C=--features=blocking,serde,testing,tower,tracing -C=--lib -C=--test=all -C=--test=tracing
+	cargo mutants --file 'src/bin/**' --output target/mutants/tool \
+		-C=--features=gateway -C=--bins -C=--test=tool
 
 # Ten minutes for each target. Needs a nightly toolchain and cargo-fuzz.
 fuzz:

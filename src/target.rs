@@ -463,11 +463,11 @@ mod written {
 
 /// Host and port of an authority without user info.
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), InvalidTarget> {
-    let end_of_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
-    let Some(colon) = authority[end_of_host..].find(':') else {
+    let bracket = authority.rfind(']').unwrap_or(0);
+    let Some(colon) = authority[bracket..].find(':') else {
         return Ok((authority, None));
     };
-    let (host, port) = authority.split_at(end_of_host + colon);
+    let (host, port) = authority.split_at(bracket + colon);
     let port = &port[1..];
     match parse_port(port) {
         Some(number) => Ok((host, Some(number))),

@@ -247,7 +247,7 @@ async fn the_fallback_reject_fails_with_a_typed_error_before_anything_is_sent() 
         .fallback(Fallback::Reject)
         .build()
         .unwrap();
-    let client = client_with(middleware);
+    let client = client_with(middleware.clone());
     let url = gateway
         .url("/zen/v1/models?key=secret#part")
         .replace("//", "//user:secret@");
@@ -263,6 +263,9 @@ async fn the_fallback_reject_fails_with_a_typed_error_before_anything_is_sent() 
     }
     assert!(missing.to_string().contains("with_session"), "{missing}");
     assert!(gateway.requests().is_empty());
+    let uri = gateway.url("/zen/v1/models?key=secret");
+    let mut request = http::Request::get(uri).body(()).unwrap();
+    assert_eq!(middleware.apply(&mut request).as_ref(), Err(missing));
 
     // A request that has a session goes out.
     let session = Session::new();

@@ -348,12 +348,21 @@ fn a_target_matches_its_own_scheme_host_and_port_and_no_other() {
     }
 }
 
+/// A host's name of so many characters, whose labels are as long as they may be.
+fn name_of(length: usize) -> String {
+    let [label, last] = [63, length - 3 * 64].map(|length| "x".repeat(length));
+    format!("{label}.{label}.{label}.{last}")
+}
+
 #[test]
 fn a_target_is_written_as_it_is_read() {
     for target in [
         "https://opencode.ai",
         "http://127.0.0.1:8080",
         "https://*.example.com:8443",
+        "https://[fe80::]",
+        "https://[fe80::]:8443",
+        &format!("https://{}", name_of(253)),
     ] {
         assert_eq!(target.parse::<Target>().unwrap().to_string(), target);
     }
@@ -429,7 +438,7 @@ fn what_is_no_target_is_refused_with_the_rule_and_the_place() {
 
 #[test]
 fn a_host_that_no_url_can_have_is_refused_with_the_reason() {
-    let long = "x".repeat(64);
+    let (long_label, long_name) = ("x".repeat(64), name_of(254));
     for host in [
         "open..code.ai",
         "..",
@@ -439,7 +448,8 @@ fn a_host_that_no_url_can_have_is_refused_with_the_reason() {
         "a%00b",
         "xn--a",
         "::1",
-        long.as_str(),
+        &long_label,
+        &long_name,
     ] {
         let target = format!("https://{host}");
         let error = target.parse::<Target>().unwrap_err();

@@ -1,12 +1,15 @@
 //! When each door reads the session.
 
+use std::future::Ready;
+use std::task::{Context, Poll};
+
 use futures::FutureExt;
 use http::Uri;
 use reqwest_opencode_session::{
     Fallback, OpencodeSessionMiddleware, RequestBuilderExt, Session, WithSession,
 };
 use tower::buffer::Buffer;
-use tower::{Layer, Service, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceExt};
 
 use crate::stack::reqwest;
 use crate::support::{
@@ -98,4 +101,27 @@ async fn a_buffer_above_the_layer_calls_it_outside_every_scope() {
     // What helps.
     call(&middleware.bound_to(&session)).await.unwrap();
     assert_carries(&only(&gateway), &session);
+}
+
+#[tokio::test]
+async fn a_service_that_never_gets_ready_says_so_through_the_layer() {
+    struct Broken;
+
+    impl Service<http::Request<()>> for Broken {
+        type Response = ();
+        type Error = BoxError;
+        type Future = Ready<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Err("broken".into()))
+        }
+
+        fn call(&mut self, _: http::Request<()>) -> Self::Future {
+            unreachable!("it was not ready")
+        }
+    }
+
+    let service = OpencodeSessionMiddleware::new().layer().layer(Broken);
+    let error = service.oneshot(http::Request::new(())).await.unwrap_err();
+    assert_eq!(error.to_string(), "broken");
 }
