@@ -251,4 +251,30 @@ mod unix {
         );
         assert!(report.contains("one call was still under way."), "{report}");
     }
+
+    #[test]
+    fn a_call_that_does_not_end_leaves_the_check_open() {
+        let (agent, (name, value)) = agent::command("right");
+        let script = r#"curl --silent --header "authorization: Bearer $OPENAI_API_KEY" \
+                --header 'x-opencode-session: slow' --data '{"model": "glm-5.2"}' \
+                "$OPENAI_BASE_URL/chat/completions" >&2 &
+            origin=${OPENCODE_BASE_URL%/zen/*}
+            until curl --silent $origin/api/state | grep -q '"number":1,'; do :; done
+            "$@""#;
+        let arguments = [
+            "--fail", "delay:60", "--check", "--", "sh", "-c", script, "sh",
+        ];
+        let mut command = command(arguments);
+        let output = command.args(agent).env(name, value).output().unwrap();
+        assert_ends(
+            &output,
+            2,
+            "because a call had not ended when the check did",
+        );
+        let report = stderr(&output);
+        assert!(
+            report.contains("and 1 had not ended 5 seconds later."),
+            "{report}"
+        );
+    }
 }
