@@ -39,9 +39,9 @@ impl OpencodeSessionMiddleware {
     ///
     /// Like reqwest's default policy, which follows at most ten redirects, except that a redirect
     /// from a target to a non-target is an error that names both origins: `is_redirect` is true of
-    /// it, and its source is a [`RedirectRefused`](crate::RedirectRefused). A redirect to a target that takes the session in
-    /// another header is refused in the same way. (A reqwest-retry that stands outside wraps errors;
-    /// there, look further down the sources.)
+    /// it, and its source is a [`RedirectRefused`](crate::RedirectRefused). A redirect to a target
+    /// that takes the session in another header is refused in the same way. (A reqwest-retry that
+    /// stands outside wraps errors; there, look further down the sources.)
     ///
     /// Without this policy reqwest sends the session, and the body where the status asks for it, to
     /// any host that the gateway names: redirects happen below every middleware, and only
