@@ -61,6 +61,7 @@ fn a_forgotten_title_call_is_found_and_named() {
         report.contains("1 call without a session:\n  #3 title: 'Generate a title"),
         "{report}"
     );
+    assert!(!report.contains("Each conversation"), "{report}");
 }
 
 #[test]
@@ -74,6 +75,10 @@ fn an_id_pinned_over_several_conversations_is_found() {
     let report = stderr(&output);
     assert!(
         report.contains("1 call in a session of another conversation:\n  #4"),
+        "{report}"
+    );
+    assert!(
+        report.contains("Each conversation needs an id of its own."),
         "{report}"
     );
 }
@@ -124,6 +129,11 @@ fn calls_that_were_refused_prove_nothing() {
 
     let output = check(&[], "one refused");
     assert_ends(&output, 2, "because a call was refused");
+    let report = stderr(&output);
+    assert!(
+        report.contains("1 call refused before the session could be judged:\n  #10"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -230,6 +240,23 @@ mod unix {
             let output = child.wait_with_output().unwrap();
             assert_ends(&output, 130, "because the check was stopped before its end");
         }
+    }
+
+    #[test]
+    fn a_command_that_ignores_a_signal_is_killed_by_the_next_one() {
+        let script = "trap '' INT; echo ready; while :; do sleep 0.05; done";
+        let mut command = command(["--check", "--", "sh", "-c", script]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut ready = BufReader::new(child.stdout.take().unwrap());
+        ready.read_line(&mut String::new()).unwrap();
+        // One of two signals that come at once may be lost.
+        while child.try_wait().unwrap().is_none() {
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let output = child.wait_with_output().unwrap();
+        assert_ends(&output, 130, "because the check was stopped before its end");
     }
 
     #[test]
