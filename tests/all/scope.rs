@@ -651,12 +651,13 @@ fn a_scope_is_made_of_whatever_names_a_session() {
 
     let turn = Session::new().turn();
     let session = Session::from(turn.id());
+    let (some_turn, some_id) = (Some(turn.clone()), Some(turn.id().clone()));
     for seen in [
         seen(turn.clone()),
         seen(&turn),
         seen(Some(turn.clone())),
         seen(Some(&turn)),
-        seen(&Some(turn.clone())),
+        seen(&some_turn),
     ] {
         assert_eq!(seen.as_ref(), Some(&turn));
     }
@@ -665,7 +666,7 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(turn.id()),
         seen(Some(turn.id().clone())),
         seen(Some(turn.id())),
-        seen(&Some(turn.id().clone())),
+        seen(&some_id),
     ] {
         assert_eq!(seen.as_ref(), Some(&session));
     }

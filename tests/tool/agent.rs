@@ -211,7 +211,8 @@ fn retrying() {
 /// Prints what the SDKs read.
 fn environment() {
     for (name, value) in env::vars() {
-        if name.ends_with("_BASE_URL") || name.ends_with("_API_KEY") || name.ends_with("_TOKEN") {
+        let is_told = ["_BASE_URL", "_API_KEY", "_TOKEN", "_PROXY", "_proxy"];
+        if is_told.iter().any(|end| name.ends_with(end)) {
             println!("{name}={value}");
         }
     }

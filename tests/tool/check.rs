@@ -167,6 +167,24 @@ fn a_command_that_cannot_be_started_is_said_so() {
 fn a_command_that_cannot_be_executed_is_said_so() {
     let output = program::run(["--check", "--", "/"]);
     assert_ends(&output, 126, "because the command was never run");
+    let report = stderr(&output);
+    assert!(
+        report.contains("the command could not be run: "),
+        "{report}"
+    );
+}
+
+#[test]
+fn the_command_is_shown_on_one_short_line_as_one_would_type_it() {
+    let arguments = ["it's", "a\nb", "", "--plain_1=./:,@%+", &"x".repeat(100)];
+    let output = program::run(["--check", "--", "no-such"].iter().chain(&arguments));
+    let report = stderr(&output);
+    let shown = r"opencode-gateway: running no-such 'it'\''s' 'a b' '' --plain_1=./:,@%+ xxx";
+    assert!(report.starts_with(shown), "{report}");
+    let line = report.lines().next().unwrap();
+    let command = line.strip_prefix("opencode-gateway: running ").unwrap();
+    assert_eq!(command.chars().count(), 101, "{line}");
+    assert!(line.ends_with("xxx…"), "{line}");
 }
 
 #[test]
@@ -176,7 +194,8 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
     command.args(agent).env(name, value);
     command
         .env("OPENAI_API_KEY", "sk-secret")
-        .env("ANTHROPIC_AUTH_TOKEN", "another-secret");
+        .env("ANTHROPIC_AUTH_TOKEN", "another-secret")
+        .env("NO_PROXY", "example.com");
     let output = command.output().unwrap();
     assert_ends(&output, 0, "every call kept its conversation's session");
     let told = stdout(&output);
@@ -189,6 +208,8 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
         "ANTHROPIC_API_KEY=loopback-key\n",
         "GEMINI_API_KEY=loopback-key\n",
         "OPENCODE_API_KEY=loopback-key\n",
+        "NO_PROXY=example.com,127.0.0.1,localhost,::1\n",
+        "no_proxy=127.0.0.1,localhost,::1\n",
     ] {
         assert!(told.contains(variable), "{variable} is not in {told}");
     }

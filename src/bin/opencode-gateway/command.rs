@@ -59,21 +59,23 @@ fn pass_on(signal: Signal, again: bool, child: &mut Child) -> io::Result<()> {
     }
 }
 
-#[cfg(unix)]
-fn send(signal: Signal, child: &Child) -> io::Result<()> {
-    use rustix::process::{Pid, kill_process};
-    let signal = match signal {
-        Signal::Interrupt => rustix::process::Signal::INT,
-        Signal::Terminate => rustix::process::Signal::TERM,
-    };
-    let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-    // None where it has ended by itself.
-    pid.map_or(Ok(()), |pid| Ok(kill_process(pid, signal)?))
-}
-
-#[cfg(windows)]
-fn send(_: Signal, child: &mut Child) -> io::Result<()> {
-    child.start_kill()
+fn send(signal: Signal, child: &mut Child) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, kill_process};
+        let signal = match signal {
+            Signal::Interrupt => rustix::process::Signal::INT,
+            Signal::Terminate => rustix::process::Signal::TERM,
+        };
+        let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        // None where it has ended by itself.
+        pid.map_or(Ok(()), |pid| Ok(kill_process(pid, signal)?))
+    }
+    #[cfg(windows)]
+    {
+        let Signal::Interrupt = signal;
+        child.start_kill()
+    }
 }
 
 /// What the SDKs read: base URLs, keys, and that no proxy leads to this machine.
@@ -134,14 +136,11 @@ impl fmt::Display for End {
     }
 }
 
-#[cfg(unix)]
 fn signal_of(status: ExitStatus) -> Option<i32> {
-    std::os::unix::process::ExitStatusExt::signal(&status)
-}
-
-#[cfg(windows)]
-fn signal_of(_: ExitStatus) -> Option<i32> {
-    None
+    #[cfg(unix)]
+    return std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(windows)]
+    return status.code().and(None);
 }
 
 /// The command as one would type it, or its beginning.
