@@ -440,6 +440,10 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         ),
         ("/zen/go/v1/completions", "POST /zen/go/v1/chat/completions"),
         (
+            "/zen/go/v1/text/completions",
+            "POST /zen/go/v1/chat/completions",
+        ),
+        (
             "/zen/go/chat/completions",
             "POST /zen/go/v1/chat/completions",
         ),
@@ -472,13 +476,28 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         );
         assert!(message.contains(nearest), "{message}");
     }
-    let response = client().get(gateway.url(CHAT)).send().await.unwrap();
-    let body: Value = response.json().await.unwrap();
-    let message = body["error"]["message"].as_str().unwrap();
-    assert!(
-        message.contains(&format!("The nearest path is POST {CHAT}")),
-        "{message}"
-    );
+    // Of equally near ones, the one with the method that was asked with.
+    for (path, nearest) in [
+        (CHAT, "POST /zen/go/v1/chat/completions:"),
+        ("/zen/go/v1/model", "GET /zen/go/v1/models."),
+        (
+            "/inference/openai/v1/model",
+            "GET /inference/openai/v1/models.",
+        ),
+        (
+            "/inference/go/v1/models",
+            "GET /inference/go/openai/v1/models.",
+        ),
+    ] {
+        let response = client().get(gateway.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let body: Value = response.json().await.unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("The nearest path is {nearest}")),
+            "{message}"
+        );
+    }
 }
 
 #[tokio::test]
