@@ -861,7 +861,7 @@ async fn a_call_is_seen_with_what_it_asks() {
         prompt.starts_with("word word") && prompt.ends_with('…'),
         "{prompt}"
     );
-    assert!(prompt.chars().count() <= 121);
+    assert_eq!(prompt.chars().count(), 121);
     let kept: Value = serde_json::from_slice(seen.body.as_ref().unwrap()).unwrap();
     assert_eq!(kept, body);
     assert_eq!(
@@ -911,6 +911,72 @@ async fn a_call_as_json_holds_no_key() {
         assert_eq!(json["headers"][key], "(hidden)");
         assert_eq!(json["kind"], "title");
         assert_eq!(json["marks"][0]["name"], "missing");
+    }
+}
+
+#[tokio::test]
+async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
+    let gateway = start();
+    let asked = user("What time is it?");
+    let call = json!({"type": "tool_use", "id": "1", "name": "clock", "input": {}});
+    let call = json!({"role": "assistant", "content": [call]});
+    let result = json!({
+        "type": "tool_result",
+        "tool_use_id": "1",
+        "content": [{"type": "text", "text": "Noon."}, {"type": "text", "text": "Or later."}],
+    });
+    let text = |text| json!({"type": "text", "text": text});
+    for (path, body, words) in [
+        (
+            CHAT,
+            json!({"messages": [
+                asked,
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "clock"}},
+                ]},
+                {"role": "tool", "tool_call_id": "1", "content": "Noon."},
+            ]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/responses",
+            json!({"input": [
+                asked,
+                {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Well."}]},
+                {"type": "function_call", "call_id": "1", "name": "clock", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "1", "output": "Noon."},
+            ]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/messages",
+            json!({"messages": [asked, call, {"role": "user", "content": [result]}]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/messages",
+            json!({"messages": [
+                asked,
+                call,
+                {"role": "user", "content": [result, text("In London,"), text("please.")]},
+            ]}),
+            "In London, please.",
+        ),
+        (
+            GENERATE,
+            json!({"contents": [
+                {"parts": [{"text": "What time is it?"}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "clock", "args": {}}}]},
+                {"role": "user", "parts": [
+                    {"functionResponse": {"name": "clock", "response": {"content": "Noon."}}},
+                ]},
+            ]}),
+            "What time is it?",
+        ),
+    ] {
+        post(&gateway, path).json(&body).send().await.unwrap();
+        let seen = gateway.requests().pop().unwrap();
+        assert_eq!(seen.prompt.as_deref(), Some(words), "{body}");
     }
 }
 
