@@ -108,8 +108,8 @@ impl Prompt {
         self.text.drain(..self.messages_at);
         self.messages_at = 0;
         // All of a string that grows, because the answer comes after what it was.
-        if self.outline.words.is_empty() && self.text.len() > SEARCHED {
-            let end = (0..=SEARCHED)
+        if self.outline.words.is_empty() {
+            let end = (0..=SEARCHED.min(self.text.len()))
                 .rev()
                 .find(|&at| self.text.is_char_boundary(at));
             self.text.truncate(end.unwrap_or_default());
@@ -376,7 +376,7 @@ fn word_hashes(head: u64, text: &str) -> Vec<u64> {
     let mut before = None;
     let ends = text.char_indices().filter_map(|(at, character)| {
         let now = Some(character.is_alphanumeric());
-        let end = before.is_some() && before != now;
+        let end = before != now;
         before = now;
         end.then_some(at)
     });
