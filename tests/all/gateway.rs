@@ -1,5 +1,6 @@
 //! The loopback gateway: what it answers and refuses, seen by a client without any middleware.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -22,32 +23,53 @@ fn events(stream: &str) -> Vec<Value> {
         .collect()
 }
 
-/// A wire format: where an answer's text is, a piece of a stream's text, and the name of a tool.
+/// A wire format: where an answer's text is, a piece of a stream's text, the name of a tool, the
+/// answer's id, and why the answer and its stream end, after a text and after the call of a tool.
 struct Format {
     text: &'static str,
     delta: &'static str,
     tool: &'static str,
+    id: &'static str,
+    end: &'static str,
+    stream_end: &'static str,
+    ends: [&'static str; 2],
 }
 
 const CHAT_COMPLETIONS: Format = Format {
     text: "/choices/0/message/content",
     delta: "/choices/0/delta/content",
     tool: "/choices/0/message/tool_calls/0/function/name",
+    id: "/id",
+    end: "/choices/0/finish_reason",
+    stream_end: "/choices/0/finish_reason",
+    ends: ["stop", "tool_calls"],
 };
 const RESPONSES: Format = Format {
     text: "/output/0/content/0/text",
     delta: "/delta",
     tool: "/output/0/name",
+    id: "/id",
+    end: "/output/0/status",
+    stream_end: "/response/output/0/status",
+    ends: ["completed", "completed"],
 };
 const MESSAGES: Format = Format {
     text: "/content/0/text",
     delta: "/delta/text",
     tool: "/content/0/name",
+    id: "/id",
+    end: "/stop_reason",
+    stream_end: "/delta/stop_reason",
+    ends: ["end_turn", "tool_use"],
 };
 const GENERATE_CONTENT: Format = Format {
     text: "/candidates/0/content/parts/0/text",
     delta: "/candidates/0/content/parts/0/text",
     tool: "/candidates/0/content/parts/0/functionCall/name",
+    id: "/responseId",
+    end: "/candidates/0/finishReason",
+    stream_end: "/candidates/0/finishReason",
+    ends: ["STOP", "STOP"],
 };
 
 /// Every endpoint: its path, the header and the scheme of its key, and its wire format.
@@ -124,14 +146,21 @@ const ENDPOINTS: [(&str, &str, &str, Format); 15] = [
     ),
 ];
 
+/// What a stream says of why it ends, each time that it does.
+fn ends_of<'a>(events: &'a [Value], format: &Format) -> Vec<&'a str> {
+    let ends = events.iter().map(|event| event.pointer(format.stream_end));
+    ends.filter_map(|end| end?.as_str()).collect()
+}
+
 /// The path that asks for a stream, where it is the path that does.
 fn streaming(path: &str) -> String {
     path.replace(":generateContent", ":streamGenerateContent")
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_in_its_wire_format() {
+async fn every_endpoint_answers_in_its_wire_format_and_each_answer_has_its_own_id() {
     let gateway = start();
+    let mut ids = HashSet::new();
     for (path, key, scheme, format) in ENDPOINTS {
         let request = post(&gateway, path)
             .header(key, format!("{scheme}{}", Gateway::KEY))
@@ -143,6 +172,9 @@ async fn every_endpoint_answers_in_its_wire_format() {
         let text = body.pointer(format.text);
         let text = text.unwrap_or_else(|| panic!("{path}: {body}"));
         assert!(text.as_str().unwrap().contains("kimi-k3"), "{path}: {body}");
+        assert_eq!(body.pointer(format.end).unwrap(), format.ends[0], "{path}");
+        let id = body.pointer(format.id).and_then(Value::as_str);
+        assert!(ids.insert(id.unwrap().to_owned()), "{path}: {body}");
         let cost: f64 = body["cost"].as_str().unwrap().parse().unwrap();
         assert!(cost > 0.0, "{path}: {body}");
         let seen = gateway.requests().pop().unwrap();
@@ -180,6 +212,7 @@ async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
             .filter_map(|event| event.pointer(format.delta)?.as_str())
             .collect();
         assert_eq!(pieces.concat(), text, "{path}: {events:#?}");
+        assert_eq!(ends_of(&events, &format), format.ends[..1], "{path}");
         // Usage without being asked for it, and the cost in the last frame of all.
         assert!(body.to_lowercase().contains("usage"), "{path}: {body}");
         let cost = events.last().unwrap()["cost"].as_str().unwrap();
@@ -596,10 +629,14 @@ async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
             let body = request.send().await.unwrap().text().await.unwrap();
             if stream {
                 assert!(body.contains("clock") && events(&body).len() > 1, "{body}");
+                assert_eq!(ends_of(&events(&body), &format), format.ends[1..], "{path}");
             } else {
                 let body: Value = serde_json::from_str(&body).unwrap();
                 assert_eq!(body.pointer(format.tool).unwrap(), "clock", "{path}");
+                assert_eq!(body.pointer(format.end).unwrap(), format.ends[1], "{path}");
             }
+            // Four bytes each, of the name and of the arguments.
+            assert_eq!(gateway.requests().pop().unwrap().output_tokens, 2 + 4);
         }
     }
     gateway.reply_next(Reply::Text("Yes.".to_owned()));
@@ -888,33 +925,6 @@ async fn a_call_is_seen_with_what_it_asks() {
 }
 
 #[tokio::test]
-async fn a_call_as_json_holds_no_key() {
-    let gateway = start();
-    let title = json!({"model": "m", "messages": [user("A title, please.")]});
-    for key in [
-        "authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "cookie",
-        "api-key",
-    ] {
-        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
-        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
-        request
-            .header("x-opencode-client", "my-agent")
-            .send()
-            .await
-            .unwrap();
-        let json = gateway.requests().pop().unwrap().to_json();
-        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
-        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
-        assert_eq!(json["headers"][key], "(hidden)");
-        assert_eq!(json["kind"], "title");
-        assert_eq!(json["marks"][0]["name"], "missing");
-    }
-}
-
-#[tokio::test]
 async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
     let gateway = start();
     let asked = user("What time is it?");
@@ -977,6 +987,33 @@ async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
         post(&gateway, path).json(&body).send().await.unwrap();
         let seen = gateway.requests().pop().unwrap();
         assert_eq!(seen.prompt.as_deref(), Some(words), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_as_json_holds_no_key() {
+    let gateway = start();
+    let title = json!({"model": "m", "messages": [user("A title, please.")]});
+    for key in [
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "cookie",
+        "api-key",
+    ] {
+        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
+        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
+        request
+            .header("x-opencode-client", "my-agent")
+            .send()
+            .await
+            .unwrap();
+        let json = gateway.requests().pop().unwrap().to_json();
+        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
+        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
+        assert_eq!(json["headers"][key], "(hidden)");
+        assert_eq!(json["kind"], "title");
+        assert_eq!(json["marks"][0]["name"], "missing");
     }
 }
 
