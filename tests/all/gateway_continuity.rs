@@ -326,40 +326,39 @@ fn a_summary_is_looked_for_in_the_first_64_kib_of_the_messages() {
 
 #[test]
 fn a_message_is_the_same_however_its_one_text_is_written() {
-    let text = |kind| json!([{"type": kind, "text": "Hello"}]);
     let with = |name: &str, value: Value| {
         let mut message = user("Hello");
         message[name] = value;
         message
     };
-    for (message, same) in [
-        (with("content", json!([{"text": "Hello"}])), true),
-        (with("content", text("text")), true),
-        (with("content", text("input_text")), true),
-        (with("type", "message".into()), true),
-        (with("id", "1".into()), true),
-        (with("name", "Ann".into()), false),
-        (with("content", text("thinking")), false),
-        (
-            with("content", json!([{"text": "Hello", "citations": []}])),
-            false,
-        ),
-        (
-            with("content", json!([{"text": "Hello"}, {"text": "Hello"}])),
-            false,
-        ),
+    let text = |kind| with("content", json!([{"type": kind, "text": "Hello"}]));
+    let two = |other| with("content", json!([{"text": "Hello"}, {"text": other}]));
+    let cited = json!([{"text": "Hello", "citations": []}]);
+    let hello = || user("Hello");
+    for (message, again, same) in [
+        (hello(), with("content", json!([{"text": "Hello"}])), true),
+        (hello(), text("text"), true),
+        (hello(), text("input_text"), true),
+        (hello(), text("thinking"), false),
+        (hello(), with("content", cited), false),
+        (hello(), with("type", "message".into()), true),
+        (hello(), with("id", "1".into()), true),
+        (hello(), with("name", "Ann".into()), false),
+        (hello(), two("Hello"), false),
+        (two("Lisbon"), two("Lisbon"), true),
+        (two("Lisbon"), two("Oslo"), false),
     ] {
         let log = Log::default();
-        let body = |messages: &[Value]| json!({"model": "m", "messages": messages});
-        Call::new("s", body(&[user("Hello")])).of(&log);
+        let body = |messages: &[&Value]| json!({"model": "m", "messages": messages});
+        Call::new("s", body(&[&message])).of(&log);
         let goes_on = [
-            message,
-            json!({"role": "assistant", "content": "Hi!"}),
-            user("Bye"),
+            &again,
+            &json!({"role": "assistant", "content": "Hi!"}),
+            &user("Bye"),
         ];
         Call::new("s", body(&goes_on)).of(&log);
         let expected = same.then_some(1);
-        assert_eq!(continued(&log), [None, expected], "{}", goes_on[0]);
+        assert_eq!(continued(&log), [None, expected], "{message}, {again}");
     }
 }
 
