@@ -269,7 +269,7 @@ mod tests {
             (
                 r#"{"candidates":[{"content":{"parts":[{"text":"Yes."}]}}],"cost":"0.5",
                 "usageMetadata":{"promptTokenCount":9,"cachedContentTokenCount":4,
-                "candidatesTokenCount":2}}"#,
+                "candidatesTokenCount":1,"thoughtsTokenCount":1}}"#,
                 usage(9, 4, 2),
             ),
         ] {
@@ -328,18 +328,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_or_too_long_is_passed_over() {
+    fn what_is_no_json_is_passed_over() {
         assert_eq!(
             read("text/html", "<html>"),
             Answer::with_status(StatusCode::OK)
         );
-        let mut reader = AnswerReader::new(StatusCode::OK, "text/event-stream");
-        reader.read(b"data: {\"cost\":\"1\",\"x\":\"");
-        for _ in 0..=AnswerReader::LONGEST >> 20 {
-            reader.read(&[b'x'; 1 << 20]);
+    }
+
+    #[test]
+    fn lines_and_documents_are_read_up_to_their_bound_and_text_to_its_own() {
+        let longest = AnswerReader::LONGEST;
+        for (content_type, json) in [
+            ("application/json", r#"{"cost":"1"}"#),
+            ("text/event-stream", r#"data: {"cost":"1"}"#),
+        ] {
+            for (length, cost) in [(longest, Some(1.0)), (longest + 1, None)] {
+                let mut body = json.as_bytes().to_vec();
+                body.resize(length, b' ');
+                let mut reader = AnswerReader::new(StatusCode::OK, content_type);
+                for piece in body.chunks(length / 3) {
+                    reader.read(piece);
+                }
+                if reader.is_stream {
+                    // A line that was too long spoils none that comes after it.
+                    reader.read(b"\n");
+                    assert_eq!(reader.answer().cost, cost, "{content_type}: {length}");
+                    reader.read(b"data: {\"cost\":\"2\"}\n");
+                    assert_eq!(reader.finish().cost, Some(2.0));
+                } else {
+                    assert_eq!(reader.finish().cost, cost, "{content_type}: {length}");
+                }
+            }
         }
-        reader.read(b"\"}\ndata: {\"cost\":\"2\"}\n");
-        assert_eq!(reader.finish().cost, Some(2.0));
+
+        let said = "x".repeat(AnswerReader::LONGEST_TEXT);
+        let body = format!(r#"{{"content":[{{"text":"{said}"}},{{"text":"more"}}]}}"#);
+        assert!(read("application/json", &body).text == Some(said));
     }
 
     #[test]

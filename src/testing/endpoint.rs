@@ -244,9 +244,9 @@ impl NotFound<'_> {
         }
         paths.push((Method::POST, format!("/zen/v1/models/{model}:{action}")));
         paths.push((Method::GET, "/zen/go/v1/usage".to_owned()));
-        let nearest = paths.into_iter().min_by_key(|(method, path)| {
-            distance(self.path, path) * 2 + usize::from(method != self.method)
-        });
+        let nearest = paths
+            .into_iter()
+            .min_by_key(|(method, path)| (distance(self.path, path), method != self.method));
         nearest.expect("there are paths")
     }
 }

@@ -116,7 +116,6 @@ impl Outcome {
         Self {
             answer: Answer::with_status(StatusCode::OK),
             headers: HeaderMap::from_iter(headers),
-            frames: vec![Bytes::new()],
             ..Self::default()
         }
     }
@@ -203,7 +202,6 @@ impl Fault {
             Self::Redirect { location } => {
                 let mut outcome = Outcome {
                     answer: Answer::with_status(StatusCode::TEMPORARY_REDIRECT),
-                    frames: vec![Bytes::new()],
                     ..Outcome::default()
                 };
                 // What is no header's value cannot be followed either.

@@ -108,8 +108,8 @@ impl Prompt {
         self.text.drain(..self.messages_at);
         self.messages_at = 0;
         // All of a string that grows, because the answer comes after what it was.
-        if self.outline.words.is_empty() && self.text.len() > SEARCHED {
-            let end = (0..=SEARCHED)
+        if self.outline.words.is_empty() {
+            let end = (0..=SEARCHED.min(self.text.len()))
                 .rev()
                 .find(|&at| self.text.is_char_boundary(at));
             self.text.truncate(end.unwrap_or_default());
@@ -185,9 +185,7 @@ impl Prompt {
             .collect();
         outline.answers.reverse();
 
-        let user = messages.iter().rev().filter(|message| {
-            !matches!(role(message), "system" | "developer") && !is_answer(message)
-        });
+        let user = messages.iter().rev().filter(|message| is_users(message));
         Self {
             model: body.get("model").and_then(Value::as_str).map(str::to_owned),
             stream: body.get("stream") == Some(&Value::Bool(true)),
@@ -250,6 +248,17 @@ fn is_answer(message: &Value) -> bool {
         )
 }
 
+/// Whether the user said it, or a tool answered in the user's name.
+fn is_users(message: &Value) -> bool {
+    matches!(role(message), "" | "user") && !is_answer(message)
+}
+
+/// Whether it is a tool's answer inside of a message.
+fn is_result(block: &Value) -> bool {
+    let kind = block["type"].as_str();
+    kind.is_some_and(|kind| kind.ends_with("tool_result"))
+}
+
 /// A message as text, its role first and its content before its other fields, so that the text of
 /// a message that grows begins with what it was.
 fn write_message(message: &Value, text: &mut String) {
@@ -299,6 +308,7 @@ fn plain_text(message: &Value) -> String {
                 .collect();
             texts.join("\n")
         }
+        Value::Object(_) if is_result(message) => String::new(),
         Value::Object(fields) => ["content", "parts", "text"]
             .iter()
             .find_map(|name| fields.get(*name))
@@ -366,7 +376,7 @@ fn word_hashes(head: u64, text: &str) -> Vec<u64> {
     let mut before = None;
     let ends = text.char_indices().filter_map(|(at, character)| {
         let now = Some(character.is_alphanumeric());
-        let end = before.is_some() && before != now;
+        let end = before != now;
         before = now;
         end.then_some(at)
     });

@@ -28,10 +28,6 @@ use super::state::State;
 /// A body that is longer, in bytes, is read on a thread of its own, so that no other call waits.
 const LONG: usize = 128 << 10;
 
-/// How much of a body that is too long, in bytes, is read and thrown away before it is refused: few
-/// clients look at an answer before they have sent all.
-const DRAINED: usize = 1 << 30;
-
 /// A server on a thread of its own, so that it serves clients of any runtime, and of none.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -197,7 +193,8 @@ async fn answer(
     Ok(response.map(|()| body_of(outcome)))
 }
 
-/// Takes in a body, in the pieces in which it comes; none where it is longer than the limit.
+/// Takes in a body, in the pieces in which it comes; none where it is longer than the limit. Such a
+/// one is read to its end, because few clients look at an answer before they have sent all.
 async fn receive(
     head: &Parts,
     mut body: Incoming,
@@ -217,9 +214,6 @@ async fn receive(
             pieces.push(piece);
         } else {
             pieces.clear();
-        }
-        if length > limit.saturating_add(DRAINED) {
-            break;
         }
     }
     Ok((length <= limit).then_some(pieces))
@@ -256,8 +250,8 @@ fn body_of(
         mut frames, cut, ..
     }: Outcome,
 ) -> Body {
-    if frames.len() == 1 && !cut {
-        return Either::Left(Full::new(frames.remove(0)));
+    if frames.len() <= 1 && !cut {
+        return Either::Left(Full::new(frames.pop().unwrap_or_default()));
     }
     let half = if cut {
         half_of(&mut frames)

@@ -1,5 +1,6 @@
 //! The loopback gateway: what it answers and refuses, seen by a client without any middleware.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -22,32 +23,53 @@ fn events(stream: &str) -> Vec<Value> {
         .collect()
 }
 
-/// A wire format: where an answer's text is, a piece of a stream's text, and the name of a tool.
+/// A wire format: where an answer's text is, a piece of a stream's text, the name of a tool, the
+/// answer's id, and why the answer and its stream end, after a text and after the call of a tool.
 struct Format {
     text: &'static str,
     delta: &'static str,
     tool: &'static str,
+    id: &'static str,
+    end: &'static str,
+    stream_end: &'static str,
+    ends: [&'static str; 2],
 }
 
 const CHAT_COMPLETIONS: Format = Format {
     text: "/choices/0/message/content",
     delta: "/choices/0/delta/content",
     tool: "/choices/0/message/tool_calls/0/function/name",
+    id: "/id",
+    end: "/choices/0/finish_reason",
+    stream_end: "/choices/0/finish_reason",
+    ends: ["stop", "tool_calls"],
 };
 const RESPONSES: Format = Format {
     text: "/output/0/content/0/text",
     delta: "/delta",
     tool: "/output/0/name",
+    id: "/id",
+    end: "/output/0/status",
+    stream_end: "/response/output/0/status",
+    ends: ["completed", "completed"],
 };
 const MESSAGES: Format = Format {
     text: "/content/0/text",
     delta: "/delta/text",
     tool: "/content/0/name",
+    id: "/id",
+    end: "/stop_reason",
+    stream_end: "/delta/stop_reason",
+    ends: ["end_turn", "tool_use"],
 };
 const GENERATE_CONTENT: Format = Format {
     text: "/candidates/0/content/parts/0/text",
     delta: "/candidates/0/content/parts/0/text",
     tool: "/candidates/0/content/parts/0/functionCall/name",
+    id: "/responseId",
+    end: "/candidates/0/finishReason",
+    stream_end: "/candidates/0/finishReason",
+    ends: ["STOP", "STOP"],
 };
 
 /// Every endpoint: its path, the header and the scheme of its key, and its wire format.
@@ -124,14 +146,21 @@ const ENDPOINTS: [(&str, &str, &str, Format); 15] = [
     ),
 ];
 
+/// What a stream says of why it ends, each time that it does.
+fn ends_of<'a>(events: &'a [Value], format: &Format) -> Vec<&'a str> {
+    let ends = events.iter().map(|event| event.pointer(format.stream_end));
+    ends.filter_map(|end| end?.as_str()).collect()
+}
+
 /// The path that asks for a stream, where it is the path that does.
 fn streaming(path: &str) -> String {
     path.replace(":generateContent", ":streamGenerateContent")
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_in_its_wire_format() {
+async fn every_endpoint_answers_in_its_wire_format_and_each_answer_has_its_own_id() {
     let gateway = start();
+    let mut ids = HashSet::new();
     for (path, key, scheme, format) in ENDPOINTS {
         let request = post(&gateway, path)
             .header(key, format!("{scheme}{}", Gateway::KEY))
@@ -143,6 +172,9 @@ async fn every_endpoint_answers_in_its_wire_format() {
         let text = body.pointer(format.text);
         let text = text.unwrap_or_else(|| panic!("{path}: {body}"));
         assert!(text.as_str().unwrap().contains("kimi-k3"), "{path}: {body}");
+        assert_eq!(body.pointer(format.end).unwrap(), format.ends[0], "{path}");
+        let id = body.pointer(format.id).and_then(Value::as_str);
+        assert!(ids.insert(id.unwrap().to_owned()), "{path}: {body}");
         let cost: f64 = body["cost"].as_str().unwrap().parse().unwrap();
         assert!(cost > 0.0, "{path}: {body}");
         let seen = gateway.requests().pop().unwrap();
@@ -180,6 +212,7 @@ async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
             .filter_map(|event| event.pointer(format.delta)?.as_str())
             .collect();
         assert_eq!(pieces.concat(), text, "{path}: {events:#?}");
+        assert_eq!(ends_of(&events, &format), format.ends[..1], "{path}");
         // Usage without being asked for it, and the cost in the last frame of all.
         assert!(body.to_lowercase().contains("usage"), "{path}: {body}");
         let cost = events.last().unwrap()["cost"].as_str().unwrap();
@@ -440,6 +473,10 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         ),
         ("/zen/go/v1/completions", "POST /zen/go/v1/chat/completions"),
         (
+            "/zen/go/v1/text/completions",
+            "POST /zen/go/v1/chat/completions",
+        ),
+        (
             "/zen/go/chat/completions",
             "POST /zen/go/v1/chat/completions",
         ),
@@ -472,13 +509,28 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         );
         assert!(message.contains(nearest), "{message}");
     }
-    let response = client().get(gateway.url(CHAT)).send().await.unwrap();
-    let body: Value = response.json().await.unwrap();
-    let message = body["error"]["message"].as_str().unwrap();
-    assert!(
-        message.contains(&format!("The nearest path is POST {CHAT}")),
-        "{message}"
-    );
+    // Of equally near ones, the one with the method that was asked with.
+    for (path, nearest) in [
+        (CHAT, "POST /zen/go/v1/chat/completions:"),
+        ("/zen/go/v1/model", "GET /zen/go/v1/models."),
+        (
+            "/inference/openai/v1/model",
+            "GET /inference/openai/v1/models.",
+        ),
+        (
+            "/inference/go/v1/models",
+            "GET /inference/go/openai/v1/models.",
+        ),
+    ] {
+        let response = client().get(gateway.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+        let body: Value = response.json().await.unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("The nearest path is {nearest}")),
+            "{message}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -577,10 +629,14 @@ async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
             let body = request.send().await.unwrap().text().await.unwrap();
             if stream {
                 assert!(body.contains("clock") && events(&body).len() > 1, "{body}");
+                assert_eq!(ends_of(&events(&body), &format), format.ends[1..], "{path}");
             } else {
                 let body: Value = serde_json::from_str(&body).unwrap();
                 assert_eq!(body.pointer(format.tool).unwrap(), "clock", "{path}");
+                assert_eq!(body.pointer(format.end).unwrap(), format.ends[1], "{path}");
             }
+            // Four bytes each, of the name and of the arguments.
+            assert_eq!(gateway.requests().pop().unwrap().output_tokens, 2 + 4);
         }
     }
     gateway.reply_next(Reply::Text("Yes.".to_owned()));
@@ -636,8 +692,9 @@ async fn a_connection_can_be_closed_before_the_answer() {
 async fn a_connection_can_be_closed_half_way_through_an_answer() {
     let gateway = start();
     for stream in [true, false] {
-        gateway.fail_next(1, Fault::CloseMidAnswer);
         let prompt = json!({"model": "m", "stream": stream});
+        let whole = chat_in(&gateway, "s", &prompt).await.bytes().await.unwrap();
+        gateway.fail_next(1, Fault::CloseMidAnswer);
         let mut response = chat_in(&gateway, "s", &prompt).await;
         assert_eq!(response.status(), StatusCode::OK);
         let mut received = 0;
@@ -647,8 +704,9 @@ async fn a_connection_can_be_closed_half_way_through_an_answer() {
                 end => break end,
             }
         };
-        assert!(received > 0);
         assert!(end.is_err(), "the answer is whole");
+        let half = whole.len() / 4..=whole.len() * 3 / 4;
+        assert!(half.contains(&received), "{received} of {}", whole.len());
     }
 }
 
@@ -840,7 +898,7 @@ async fn a_call_is_seen_with_what_it_asks() {
         prompt.starts_with("word word") && prompt.ends_with('…'),
         "{prompt}"
     );
-    assert!(prompt.chars().count() <= 121);
+    assert_eq!(prompt.chars().count(), 121);
     let kept: Value = serde_json::from_slice(seen.body.as_ref().unwrap()).unwrap();
     assert_eq!(kept, body);
     assert_eq!(
@@ -864,6 +922,72 @@ async fn a_call_is_seen_with_what_it_asks() {
     assert_eq!(seen.tools, ["clock", "search"]);
     assert_eq!(seen.system.as_deref(), Some("Be brief."));
     assert_eq!(seen.prompt.as_deref(), Some("Hello"));
+}
+
+#[tokio::test]
+async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
+    let gateway = start();
+    let asked = user("What time is it?");
+    let call = json!({"type": "tool_use", "id": "1", "name": "clock", "input": {}});
+    let call = json!({"role": "assistant", "content": [call]});
+    let result = json!({
+        "type": "tool_result",
+        "tool_use_id": "1",
+        "content": [{"type": "text", "text": "Noon."}, {"type": "text", "text": "Or later."}],
+    });
+    let text = |text| json!({"type": "text", "text": text});
+    for (path, body, words) in [
+        (
+            CHAT,
+            json!({"messages": [
+                asked,
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "clock"}},
+                ]},
+                {"role": "tool", "tool_call_id": "1", "content": "Noon."},
+            ]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/responses",
+            json!({"input": [
+                asked,
+                {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Well."}]},
+                {"type": "function_call", "call_id": "1", "name": "clock", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "1", "output": "Noon."},
+            ]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/messages",
+            json!({"messages": [asked, call, {"role": "user", "content": [result]}]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/messages",
+            json!({"messages": [
+                asked,
+                call,
+                {"role": "user", "content": [result, text("In London,"), text("please.")]},
+            ]}),
+            "In London, please.",
+        ),
+        (
+            GENERATE,
+            json!({"contents": [
+                {"parts": [{"text": "What time is it?"}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "clock", "args": {}}}]},
+                {"role": "user", "parts": [
+                    {"functionResponse": {"name": "clock", "response": {"content": "Noon."}}},
+                ]},
+            ]}),
+            "What time is it?",
+        ),
+    ] {
+        post(&gateway, path).json(&body).send().await.unwrap();
+        let seen = gateway.requests().pop().unwrap();
+        assert_eq!(seen.prompt.as_deref(), Some(words), "{body}");
+    }
 }
 
 #[tokio::test]
@@ -923,6 +1047,7 @@ async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
 async fn faults_have_the_shapes_of_the_real_ones() {
     let gateway = start();
     let wait = Duration::from_secs(7);
+    let of = |status| Fault::Status(StatusCode::from_u16(status).unwrap());
     for (fault, status, kind, retry_after) in [
         (
             Fault::RateLimit { retry_after: wait },
@@ -938,6 +1063,11 @@ async fn faults_have_the_shapes_of_the_real_ones() {
             Some("3600"),
         ),
         (Fault::Unavailable, 503, "api_error", None),
+        (of(401), 401, "AuthError", None),
+        (of(403), 403, "RegionError", None),
+        (of(429), 429, "RateLimitError", None),
+        (of(500), 500, "error", None),
+        (of(503), 503, "api_error", None),
     ] {
         gateway.fail_next(1, fault.clone());
         let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
@@ -946,7 +1076,7 @@ async fn faults_have_the_shapes_of_the_real_ones() {
         assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after);
         let body: Value = response.json().await.unwrap();
         assert_eq!(body["error"]["type"], kind, "{fault:?}");
-        assert_eq!(body.get("type").is_some(), status == 429, "{body}");
+        assert_eq!(body.get("type").is_some(), status != 503, "{body}");
         let metadata = body.get("metadata").is_some();
         assert_eq!(metadata, fault == Fault::GoUsageLimit, "{body}");
         assert_eq!(

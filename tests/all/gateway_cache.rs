@@ -188,12 +188,17 @@ async fn every_wire_format_says_how_much_of_the_prompt_was_cached() {
 }
 
 #[tokio::test]
-async fn a_changed_first_message_is_cold() {
+async fn a_changed_first_message_is_cold_and_so_are_changed_tools() {
     let gateway = start();
-    for first in ["Use the tools. ", "No tools today. "] {
+    for (first, tools) in [
+        ("Use the tools. ", json!([])),
+        ("No tools today. ", json!([])),
+        ("No tools today. ", json!([{"name": "clock"}])),
+    ] {
         let system = json!({"role": "system", "content": first.repeat(100)});
         let messages = [system, user("Hello"), answer(), user("More")];
-        chat_in(&gateway, "s", &json!({"model": "m", "messages": messages})).await;
+        let prompt = json!({"model": "m", "tools": tools, "messages": messages});
+        chat_in(&gateway, "s", &prompt).await;
         assert!(latest_share(&gateway) < 0.05, "{}", latest_share(&gateway));
     }
 }

@@ -265,6 +265,104 @@ fn a_compaction_raises_nothing_wherever_its_summary_goes() {
 }
 
 #[test]
+fn agents_with_system_prompts_of_their_own_may_share_a_session() {
+    let log = Log::default();
+    for system in ["You plan.", "You write."] {
+        Call::new("s", prompt_under(system, &["1"])).of(&log);
+        Call::new("s", prompt_under(system, &["1", "a", "2"])).of(&log);
+    }
+    assert_eq!(continued(&log), [None, Some(1), None, Some(3)]);
+    assert_eq!(marked(&log), []);
+}
+
+/// Whether a session's next conversation, which begins with this message, is known to go on from an
+/// earlier one by the summary of it. Else the session is shared.
+fn is_known(summary: &str, begins: &str) -> bool {
+    let log = Log::default();
+    Call::new("s", prompt(&["1"])).of(&log);
+    Call::new("s", prompt(&["1", "a", "2"])).of(&log);
+    Call::new("s", helper("You summarize.", "1 a 2"))
+        .answered(summary)
+        .of(&log);
+    Call::new("s", prompt(&[begins])).of(&log);
+    Call::new("s", prompt(&[begins, "c", "3"])).of(&log);
+    let marks = marked(&log);
+    if !marks.is_empty() {
+        assert_eq!(marks, [(5, shared(4, 1))]);
+    }
+    marks.is_empty()
+}
+
+#[test]
+fn a_summary_is_known_by_each_of_its_lines_that_says_enough() {
+    let lines = "The weather is fine.\nThe user asked for the weather in Lisbon.";
+    for (summary, begins, known) in [
+        (lines, "Go on: The weather is fine.", true),
+        (
+            lines,
+            "Go on: The user asked for the weather in Lisbon.",
+            true,
+        ),
+        (lines, "Go on: The weather in Oslo is bad.", false),
+        // A line that is short counts where there is no longer one, and one of a word never.
+        ("It is.\nIs it?\nNo", "Go on: It is.", false),
+        ("Go on.\nThe weather is fine.", "Go on. And then?", false),
+        ("Sunny.", "Go on: Sunny.", true),
+        ("Yes", "Go on: Yes", false),
+    ] {
+        assert_eq!(is_known(summary, begins), known, "{summary:?}: {begins}");
+    }
+}
+
+#[test]
+fn a_summary_is_looked_for_in_the_first_64_kib_of_the_messages() {
+    let summary = "The user asked for the weather in Lisbon.";
+    for (before, known) in [(32_000, true), (33_000, false)] {
+        // The bound falls inside of a character, which has two bytes.
+        let begins = format!("{}{summary}", "é".repeat(before));
+        assert_eq!(is_known(summary, &begins), known, "{before}");
+    }
+}
+
+#[test]
+fn a_message_is_the_same_however_its_one_text_is_written() {
+    let with = |name: &str, value: Value| {
+        let mut message = user("Hello");
+        message[name] = value;
+        message
+    };
+    let text = |kind| with("content", json!([{"type": kind, "text": "Hello"}]));
+    let two = |other| with("content", json!([{"text": "Hello"}, {"text": other}]));
+    let cited = json!([{"text": "Hello", "citations": []}]);
+    let hello = || user("Hello");
+    for (message, again, same) in [
+        (hello(), with("content", json!([{"text": "Hello"}])), true),
+        (hello(), text("text"), true),
+        (hello(), text("input_text"), true),
+        (hello(), text("thinking"), false),
+        (hello(), with("content", cited), false),
+        (hello(), with("type", "message".into()), true),
+        (hello(), with("id", "1".into()), true),
+        (hello(), with("name", "Ann".into()), false),
+        (hello(), two("Hello"), false),
+        (two("Lisbon"), two("Lisbon"), true),
+        (two("Lisbon"), two("Oslo"), false),
+    ] {
+        let log = Log::default();
+        let body = |messages: &[&Value]| json!({"model": "m", "messages": messages});
+        Call::new("s", body(&[&message])).of(&log);
+        let goes_on = [
+            &again,
+            &json!({"role": "assistant", "content": "Hi!"}),
+            &user("Bye"),
+        ];
+        Call::new("s", body(&goes_on)).of(&log);
+        let expected = same.then_some(1);
+        assert_eq!(continued(&log), [None, expected], "{message}, {again}");
+    }
+}
+
+#[test]
 fn a_history_that_is_cut_at_its_beginning_raises_nothing() {
     let log = Log::default();
     let long = "The weather in Lisbon is fine";
@@ -406,6 +504,19 @@ fn an_input_of_one_string_continues_another_where_it_holds_its_answer() {
         .answered("Yes.")
         .of(&log);
     assert_eq!(continued(&log), [None, None]);
+}
+
+#[test]
+fn an_input_of_one_string_is_compared_where_it_is_no_longer_than_a_mebibyte() {
+    let body = |input: &str| json!({"model": "m", "input": input});
+    for (length, expected) in [(1 << 20, Some(1)), ((1 << 20) + 1, None)] {
+        let log = Log::default();
+        Call::new("s", body("Hello")).answered("Hi there!").of(&log);
+        let mut input = "Hello\nHi there!\n".to_owned();
+        input.push_str(&"x".repeat(length - input.len()));
+        Call::new("s", body(&input)).of(&log);
+        assert_eq!(continued(&log), [None, expected], "{length}");
+    }
 }
 
 #[tokio::test]
