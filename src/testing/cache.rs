@@ -69,7 +69,7 @@ impl Conversations {
         let seen = seen.unwrap_or_default();
         let (count, bytes) = self.limits;
         // A prompt that is longer than all may be would drive out every other one.
-        if (seen < prompt.len() || prompts.is_empty()) && prompt.len() <= bytes {
+        if seen < prompt.len() && prompt.len() <= bytes {
             let before: usize = prompts.iter().map(String::len).sum();
             prompts.retain(|seen| !prompt.starts_with(seen.as_str()));
             prompts.push(prompt.to_owned());
@@ -137,6 +137,8 @@ mod tests {
             ("a", "0123456789"),
             ("b", "0123456789"),
             ("a", "01234567890"),
+            // Another prompt begins with it.
+            ("a", "01234"),
         ] {
             conversations.answer(&id(sticky), "one", prompt);
         }
@@ -161,13 +163,5 @@ mod tests {
             assert_eq!(common_prefix(&long, &long[..at]), at);
         }
         assert_eq!(common_prefix(&long, &long), 10_000);
-    }
-
-    #[test]
-    fn an_empty_prompt_is_remembered_too() {
-        let mut conversations = Conversations::new(2, 30);
-        assert_eq!(conversations.answer(&id("a"), "one", ""), 0);
-        assert_eq!(conversations.answer(&id("a"), "one", ""), 0);
-        assert_eq!(conversations.bytes, 0);
     }
 }

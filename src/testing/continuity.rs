@@ -294,12 +294,8 @@ impl Seen {
             return None;
         }
         let strangers = |other: &&Root| {
-            let later = if other.number > root.number {
-                *other
-            } else {
-                &root
-            };
-            other.head == root.head && !later.resumes
+            let later = [*other, &root].into_iter().max_by_key(|root| root.number);
+            other.head == root.head && later.is_some_and(|later| !later.resumes)
         };
         let shared = self.continued.iter().find(strangers).map(|other| Shared {
             conversation: root.number,
@@ -317,5 +313,48 @@ fn remove_if<K: Eq + std::hash::Hash, V: Eq>(map: &mut HashMap<K, V>, key: K, va
         if entry.get() == value {
             entry.remove();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    #[test]
+    fn a_conversation_is_compared_with_the_first_ones_of_its_session() {
+        let root = |number, head| Root {
+            number,
+            head,
+            resumes: false,
+        };
+        let mut seen = Seen::default();
+        let count = CONVERSATIONS as u64;
+        for number in 0..=count {
+            assert_eq!(seen.go_on(root(number, number)), None);
+        }
+        assert_eq!(seen.go_on(root(1000, count)), None);
+        let (conversation, other) = (1001, count - 1);
+        let shared = Shared {
+            conversation,
+            other,
+        };
+        assert_eq!(seen.go_on(root(conversation, other)), Some(shared));
+        assert_eq!(seen.continued.len(), CONVERSATIONS);
+    }
+
+    #[test]
+    fn a_session_keeps_its_latest_answers_each_of_them_once() {
+        let answer = |number| Excerpt::of(&format!("answer {number}")).unwrap();
+        let answers = |numbers: Range<usize>| numbers.map(answer).collect::<Vec<_>>();
+        let mut seen = Seen::default();
+        for number in 0..ANSWERS {
+            seen.remember(answer(number));
+            seen.remember(answer(0));
+        }
+        assert_eq!(seen.answers, answers(0..ANSWERS));
+        seen.remember(answer(ANSWERS));
+        assert_eq!(seen.answers, answers(1..ANSWERS + 1));
     }
 }

@@ -68,8 +68,8 @@ pub struct Log(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     records: Mutex<Records>,
-    /// The revision of the latest change.
-    revision: watch::Sender<u64>,
+    /// Wakes those who wait for changes.
+    changed: watch::Sender<()>,
 }
 
 /// How much a [`Log`] and a [`Gateway`](super::Gateway) keep.
@@ -581,20 +581,12 @@ fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
 /// The beginning of an excerpt, cut between words.
 fn short(words: &str) -> String {
     const LENGTH: usize = 40;
-    let mut end = 0;
-    for (at, word) in words.split_inclusive(' ').scan(0, |at, word| {
-        *at += word.chars().count();
-        Some((*at, word))
-    }) {
-        if at > LENGTH && end > 0 {
-            return format!("{}…", words[..end].trim_end());
-        }
-        end += word.len();
-    }
-    match words.char_indices().nth(LENGTH) {
-        Some((at, _)) if !words.contains(' ') => format!("{}…", &words[..at]),
-        _ => words.to_owned(),
-    }
+    let Some((end, _)) = words.char_indices().nth(LENGTH) else {
+        return words.to_owned();
+    };
+    // A first word that is too long is cut itself.
+    let end = words[..end].rfind(' ').unwrap_or(end);
+    format!("{}…", &words[..end])
 }
 
 /// What is behind the lock.
@@ -655,7 +647,7 @@ impl Log {
     pub fn with_limits(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             records: Mutex::new(Records::new(limits)),
-            revision: watch::Sender::default(),
+            changed: watch::Sender::default(),
         }))
     }
 
@@ -753,7 +745,7 @@ impl Log {
     pub fn changes(&self) -> Changes {
         Changes {
             log: Arc::downgrade(&self.0),
-            revision: self.0.revision.subscribe(),
+            changed: self.0.changed.subscribe(),
             seen: 0,
         }
     }
@@ -787,15 +779,8 @@ impl Log {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Records) -> T) -> T {
-        let mut records = self.records();
-        let result = change(&mut records);
-        let revision = records.revision;
-        drop(records);
-        self.0.revision.send_if_modified(|latest| {
-            let changed = *latest < revision;
-            *latest = revision.max(*latest);
-            changed
-        });
+        let result = change(&mut self.records());
+        self.0.changed.send_replace(());
         result
     }
 }
@@ -804,7 +789,8 @@ impl Log {
 #[derive(Debug)]
 pub struct Changes {
     log: Weak<Shared>,
-    revision: watch::Receiver<u64>,
+    changed: watch::Receiver<()>,
+    /// The revision up to which they were given.
     seen: u64,
 }
 
@@ -819,21 +805,24 @@ impl Changes {
     /// None once the log is gone. It can be dropped while it waits, and nothing is lost.
     pub async fn next(&mut self) -> Option<Vec<SeenRequest>> {
         loop {
-            let seen = self.seen;
-            let waited = self.revision.wait_for(|latest| *latest > seen).await;
-            waited.ok()?;
-            let log = self.log.upgrade()?;
-            let records = log.records.lock().unwrap_or_else(PoisonError::into_inner);
-            let changes = records.changes.range(seen + 1..).take(Self::BATCH);
-            let (revisions, requests): (Vec<u64>, Vec<SeenRequest>) = changes
-                .map(|(revision, number)| (*revision, records.requests[number].request.clone()))
-                .unzip();
-            // Where all of them were dropped again, there is nothing up to the latest one.
-            self.seen = revisions.last().copied().unwrap_or(records.revision);
+            let requests = self.so_far()?;
             if !requests.is_empty() {
                 return Some(requests);
             }
+            self.changed.changed().await.ok()?;
         }
+    }
+
+    /// Those that have changed since the last time; none once the log is gone.
+    fn so_far(&mut self) -> Option<Vec<SeenRequest>> {
+        let log = Log(self.log.upgrade()?);
+        let records = log.records();
+        let changes = records.changes.range(self.seen + 1..).take(Self::BATCH);
+        let changes = changes.map(|(revision, number)| {
+            self.seen = *revision;
+            records.requests[number].request.clone()
+        });
+        Some(changes.collect())
     }
 }
 
@@ -1003,5 +992,51 @@ impl Records {
         self.dropped = 0;
         self.dropped_faults = 0;
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn record(log: &Log, body: impl Into<Bytes>) -> u64 {
+        let call = Request::post("/zen/v1/chat/completions").header("x-opencode-session", "s");
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        log.record(&head, body)
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_calls_without_a_status_counts_for_nothing() {
+        let log = Log::default();
+        let ok = Answer::with_status(StatusCode::OK);
+        let question = |number| json!({"role": "user", "content": format!("Question {number}")});
+        let prompt = |messages: &[Value]| json!({"messages": messages}).to_string();
+        let numbers = 1..=Records::PENDING as u64 + 1;
+        for number in numbers.clone() {
+            assert_eq!(record(&log, prompt(&[question(number)])), number);
+        }
+        for number in numbers {
+            log.answer(number, &ok);
+        }
+        let answer = json!({"role": "assistant", "content": "An answer."});
+        for (first, continues) in [(1, None), (2, Some(2))] {
+            let messages = [question(first), answer.clone(), question(0)];
+            let number = record(&log, prompt(&messages));
+            log.answer(number, &ok);
+            assert_eq!(log.get(number).unwrap().continues, continues);
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_gone_makes_room_for_another() {
+        let log = Log::with_limits(Limits::default().bodies(2));
+        for _ in 0..2 {
+            let numbers = [(); 3].map(|()| record(&log, "1"));
+            let kept = numbers.map(|number| log.get(number).unwrap().body.is_some());
+            assert_eq!(kept, [false, true, true]);
+            log.take();
+        }
     }
 }

@@ -238,17 +238,46 @@ async fn the_cost_comes_after_the_end_mark_of_chat_completions() {
 }
 
 #[tokio::test]
-async fn answers_are_from_now() {
+async fn answers_are_from_now_and_each_has_an_id_of_its_own() {
     let gateway = start();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap().as_secs();
-    let body: Value = chat_in(&gateway, "s", &json!({"model": "m"}))
-        .await
-        .json()
-        .await
-        .unwrap();
-    let created = body["created"].as_u64().unwrap();
-    assert!((now..now + 3600).contains(&created), "{created}");
+    let mut ids = vec![];
+    for _ in 0..2 {
+        let body: Value = chat_in(&gateway, "s", &json!({"model": "m"}))
+            .await
+            .json()
+            .await
+            .unwrap();
+        let created = body["created"].as_u64().unwrap();
+        assert!((now..now + 3600).contains(&created), "{created}");
+        ids.push(body["id"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_call_costs_what_its_models_prices_say() {
+    let gateway = start();
+    // 4,000 bytes as a provider reads it, with the role and two ends of lines.
+    let messages = [user(&"x".repeat(3994))];
+    for (model, cold, warm) in [
+        ("deepseek-v4.1-flash", "0.00021", "0.000063"),
+        ("glm-5.2", "0.00184", "0.0007"),
+        ("kimi-k3", "0.0045", "0.0018"),
+        ("a-model-without-a-price", "0", "0"),
+    ] {
+        for (cached, cost) in [(0, cold), (1000, warm)] {
+            gateway.reply_next(Reply::Text("y".repeat(400)));
+            let prompt = json!({"model": model, "messages": messages});
+            let response = chat_in(&gateway, "s", &prompt).await;
+            let body: Value = response.json().await.unwrap();
+            let seen = gateway.requests().pop().unwrap();
+            let tokens = (seen.prompt_tokens, seen.cached_tokens, seen.output_tokens);
+            assert_eq!(tokens, (1000, cached, 100), "{model}");
+            assert_eq!(body["cost"], cost, "{model}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -1028,6 +1057,11 @@ async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
     gateway.reply_to(
         |call| call.kind() == "title",
         Reply::Text("A title".to_owned()),
+    );
+    let printed = format!("{gateway:?}");
+    assert!(
+        printed.contains("clock") && printed.contains("A title"),
+        "{printed}"
     );
     let ask = async |text: &str| -> Value {
         let prompt = json!({"model": "m", "messages": [user(text)]});

@@ -221,16 +221,21 @@ async fn another_session_on_another_provider_is_cold() {
 
 #[tokio::test]
 async fn the_oldest_conversation_is_forgotten_and_counted() {
-    let limits = Limits::default().prompts(2);
-    let gateway = Gateway::builder().limits(limits).start().unwrap();
     let prompt = json!({"model": "m", "messages": [system(), user("Hello")]});
-    for session in ["a", "b", "a", "c"] {
-        chat_in(&gateway, session, &prompt).await;
+    let length = prompt["messages"].to_string().len();
+    for limits in [
+        Limits::default().prompts(2),
+        Limits::default().cache(5 * length / 2),
+    ] {
+        let gateway = Gateway::builder().limits(limits).start().unwrap();
+        for session in ["a", "b", "a", "c"] {
+            chat_in(&gateway, session, &prompt).await;
+        }
+        assert_eq!(gateway.forgotten_conversations(), 1);
+        chat_in(&gateway, "a", &prompt).await;
+        assert!(latest_share(&gateway) > 0.95, "{}", latest_share(&gateway));
+        chat_in(&gateway, "b", &prompt).await;
+        assert!(latest_share(&gateway) < 0.05, "{}", latest_share(&gateway));
+        assert_eq!(gateway.forgotten_conversations(), 2);
     }
-    assert_eq!(gateway.forgotten_conversations(), 1);
-    chat_in(&gateway, "a", &prompt).await;
-    assert!(latest_share(&gateway) > 0.95, "{}", latest_share(&gateway));
-    chat_in(&gateway, "b", &prompt).await;
-    assert!(latest_share(&gateway) < 0.05, "{}", latest_share(&gateway));
-    assert_eq!(gateway.forgotten_conversations(), 2);
 }

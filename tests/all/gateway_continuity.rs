@@ -138,11 +138,14 @@ fn a_conversation_that_goes_on_continues_its_latest_prompt() {
 
 #[test]
 fn a_conversation_that_alternates_between_two_ids_is_found() {
+    let words = ["1", "a", "2", "b", "3", "c", "4"];
+    let alternate = |log: &Log| {
+        for (session, length) in [("x", 1), ("y", 3), ("x", 5), ("y", 7)] {
+            Call::new(session, prompt(&words[..length])).of(log);
+        }
+    };
     let log = Log::default();
-    Call::new("x", prompt(&["1"])).of(&log);
-    Call::new("y", prompt(&["1", "a", "2"])).of(&log);
-    Call::new("x", prompt(&["1", "a", "2", "b", "3"])).of(&log);
-    Call::new("y", prompt(&["1", "a", "2", "b", "3", "c", "4"])).of(&log);
+    alternate(&log);
     let expected = [
         (2, moved(1, "x", false)),
         (3, moved(2, "y", true)),
@@ -151,6 +154,10 @@ fn a_conversation_that_alternates_between_two_ids_is_found() {
     assert_eq!(marked(&log), expected);
     // No fork comes back.
     log.allow_forks();
+    assert_eq!(marked(&log), expected[1..]);
+    let log = Log::default();
+    log.allow_forks();
+    alternate(&log);
     assert_eq!(marked(&log), expected[1..]);
 }
 
@@ -363,6 +370,20 @@ fn a_message_is_the_same_however_its_one_text_is_written() {
 }
 
 #[test]
+fn a_conversation_that_goes_on_after_its_compaction_did_raises_nothing() {
+    let log = Log::default();
+    let summary = "The user asked for the weather in Lisbon.";
+    Call::new("s", prompt(&["1"])).of(&log);
+    Call::new("s", helper("You summarize.", "1"))
+        .answered(summary)
+        .of(&log);
+    Call::new("s", prompt(&[summary])).of(&log);
+    Call::new("s", prompt(&[summary, "b", "2"])).of(&log);
+    Call::new("s", prompt(&["1", "a", "2"])).of(&log);
+    assert_eq!(marked(&log), []);
+}
+
+#[test]
 fn a_history_that_is_cut_at_its_beginning_raises_nothing() {
     let log = Log::default();
     let long = "The weather in Lisbon is fine";
@@ -549,6 +570,30 @@ async fn a_fork_is_a_move_unless_it_is_expected() {
     }
 }
 
+#[tokio::test]
+async fn an_expected_fork_changes_the_call_that_made_it_and_no_other() {
+    let log = Log::default();
+    Call::new("x", prompt(&["1"])).of(&log);
+    Call::new("another-fork", prompt(&["1", "a", "2"])).of(&log);
+    Call::new("fork", prompt(&["1", "a", "2", "b", "3"])).of(&log);
+    Call::new("x", prompt(&["one"])).of(&log);
+    Call::new("fork", prompt(&["one", "a", "2"])).of(&log);
+    let expected = [
+        (2, moved(1, "x", false)),
+        (3, moved(2, "another-fork", false)),
+        (5, moved(4, "x", false)),
+    ];
+    assert_eq!(marked(&log), expected);
+    let mut changes = log.changes();
+    assert_eq!(changes.next().await.unwrap().len(), 5);
+    // It waits for what comes next.
+    let expect = async { log.expect_fork("x", "fork") };
+    let (changed, ()) = futures::future::join(changes.next(), expect).await;
+    let changed: Vec<_> = changed.unwrap().iter().map(|seen| seen.number).collect();
+    assert_eq!(changed, [5]);
+    assert_eq!(marked(&log), expected[..2]);
+}
+
 /// The calls of `captures.jsonl` and `other-clients.jsonl`, with the prompts that the description
 /// of each one says that it had: only headers were captured.
 fn captures() -> Vec<(Value, Value)> {
@@ -659,12 +704,37 @@ fn what_was_forgotten_is_continued_by_nothing() {
     Call::new("y", prompt(&["1", "a", "2"])).of(&log);
     assert_eq!(continued(&log), [None, None]);
     assert_eq!(log.dropped(), 2);
+    // As many as there may be are remembered.
+    let log = Log::with_limits(Limits::default().prompts(2));
+    Call::new("x", prompt(&["1"])).of(&log);
+    Call::new("x", prompt(&["another"])).of(&log);
+    Call::new("y", prompt(&["1", "a", "2"])).of(&log);
+    assert_eq!(marked(&log), [(3, moved(1, "x", false))]);
     // A call that was dropped is remembered by its prompt.
     let log = Log::with_limits(Limits::default().requests(1));
     Call::new("x", prompt(&["1"])).of(&log);
     Call::new("x", prompt(&["another"])).of(&log);
     Call::new("y", prompt(&["1", "a", "2"])).of(&log);
     assert_eq!(marked(&log), [(3, moved(1, "x", false))]);
+}
+
+#[test]
+fn the_conversations_of_a_session_are_known_until_its_last_prompt_is_forgotten() {
+    let go_on = |log: &Log, session, first| {
+        Call::new(session, prompt(&[first])).of(log);
+        Call::new(session, prompt(&[first, "a", "2"])).of(log);
+    };
+    let log = Log::with_limits(Limits::default().prompts(3));
+    go_on(&log, "s", "A");
+    Call::new("s", prompt(&["A", "a", "2", "b", "3"])).of(&log);
+    go_on(&log, "s", "B");
+    assert_eq!(marked(&log), [(5, shared(4, 1))]);
+
+    let log = Log::with_limits(Limits::default().prompts(2));
+    go_on(&log, "s", "A");
+    go_on(&log, "another", "C");
+    go_on(&log, "s", "B");
+    assert_eq!(marked(&log), []);
 }
 
 #[tokio::test]
@@ -691,7 +761,9 @@ async fn a_call_in_the_session_of_the_process_is_named() {
     let gateway = start();
     let process = Session::process();
     chat_in(&gateway, process.id().as_str(), &prompt(&["1"])).await;
-    assert_eq!(gateway.requests()[0].marks, [Mark::ProcessSession]);
+    let seen = &gateway.requests()[0];
+    assert_eq!(seen.marks, [Mark::ProcessSession]);
+    assert!(!seen.has_fault() && !seen.stands_out());
     let message = failure(|| gateway.assert_no_fallback());
     assert!(
         message.starts_with("1 of 1 request was not in a session of their own"),

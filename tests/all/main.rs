@@ -10,6 +10,7 @@ mod gateway;
 mod gateway_cache;
 mod gateway_continuity;
 mod gateway_load;
+mod gateway_log;
 mod gateway_support;
 mod ids;
 mod implicit;
