@@ -1,6 +1,8 @@
 //! Which prompt continues which, and what stands out: faults of real clients are found, and right
 //! traffic raises no mark.
 
+use std::time::Duration;
+
 use http::{Request, StatusCode};
 use proptest::prelude::*;
 use reqwest_opencode_session::Session;
@@ -8,6 +10,7 @@ use reqwest_opencode_session::testing::{
     Answer, Fault, Gateway, Limits, Log, Mark, Reply, SeenRequest,
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::gateway_support::{chat_in, failure, post, start, user};
 use crate::support::CHAT;
@@ -588,7 +591,8 @@ async fn an_expected_fork_changes_the_call_that_made_it_and_no_other() {
     assert_eq!(changes.next().await.unwrap().len(), 5);
     // It waits for what comes next.
     let expect = async { log.expect_fork("x", "fork") };
-    let (changed, ()) = futures::future::join(changes.next(), expect).await;
+    let told = futures::future::join(changes.next(), expect);
+    let (changed, ()) = timeout(Duration::from_secs(20), told).await.unwrap();
     let changed: Vec<_> = changed.unwrap().iter().map(|seen| seen.number).collect();
     assert_eq!(changed, [5]);
     assert_eq!(marked(&log), expected[..2]);
