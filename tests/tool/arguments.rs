@@ -124,3 +124,15 @@ fn an_upstream_is_https_or_on_this_machine() {
     let both = ["--upstream", "https://opencode.ai", "--key", "mine"];
     assert_refused(&both, &["--upstream", "--key"]);
 }
+
+#[test]
+fn the_program_is_no_upstream_of_its_own() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    for host in ["127.0.0.1", "localhost", "[::1]"] {
+        let upstream = format!("http://{host}:{port}");
+        let arguments = ["--listen", &port, "--upstream", &upstream];
+        assert_refused(&arguments, &[&upstream, "is this program itself"]);
+    }
+}

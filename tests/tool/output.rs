@@ -212,3 +212,14 @@ fn faults_and_replies_come_in_the_order_of_the_arguments() {
     assert_eq!(ask("Hello", "glm-5.2").1["content"], "It rains.");
     assert_eq!(ask("Hello", "glm-4").0, 401);
 }
+
+#[test]
+fn limits_are_named_as_the_gateway_names_them() {
+    let program = Program::start(["--fail", "go-limit", "--fail", "free-limit"]);
+    let body = chat("You are a guide.", &["Where is the sea?"]);
+    for error in ["GoUsageLimitError", "FreeUsageLimitError"] {
+        let response = try_call(&program, Some("one"), &body).unwrap();
+        assert_eq!(response.status(), 429);
+        assert!(response.text().unwrap().contains(error), "{error}");
+    }
+}

@@ -572,6 +572,57 @@ fn a_compressed_request_passes_as_it_is_and_is_read_in_a_copy() {
 }
 
 #[test]
+fn a_request_is_read_in_a_copy_up_to_32_mib() {
+    const LONGEST: usize = 32 << 20;
+    let upstream = Upstream::new();
+    let program = upstream.proxy();
+    let body = chat("You are a guide.", &["Where is the sea?"]).to_string();
+    let known = json!("Where is the sea?");
+    for (number, (coding, length, prompt)) in (1..).zip([
+        ("identity", LONGEST, &known),
+        ("identity", LONGEST + 1, &Value::Null),
+        ("gzip", LONGEST, &known),
+        ("gzip", LONGEST + 1, &Value::Null),
+    ]) {
+        let spaces = " ".repeat(length - body.len());
+        let bytes = compressed(coding, &format!("{body}{spaces}"));
+        let mut request = format!(
+            "POST {PATH} HTTP/1.1\r\nhost: localhost\r\nx-opencode-session: {SESSION}\r\n\
+            content-encoding: {coding}\r\ncontent-length: {}\r\n\r\n",
+            bytes.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(&bytes);
+        std::thread::scope(|threads| {
+            let client = threads.spawn(|| send_raw(&program, &request));
+            let received = upstream.request();
+            assert!(received.body == bytes, "{coding}: {length}");
+            received.answer("HTTP/1.1 200 OK\r\n", b"{}");
+            read_to(&mut client.join().unwrap(), b"{}");
+        });
+        let call = program.call(number, |call| call["status"] == 200);
+        assert_eq!(&call["prompt"], prompt, "{coding}: {length}");
+    }
+}
+
+#[test]
+fn a_call_is_printed_once_all_of_its_answer_has_passed() {
+    let upstream = Upstream::new();
+    let mut program = upstream.proxy();
+    let mut client = send_raw(&program, &post("{}"));
+    let mut received = upstream.request();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+        transfer-encoding: chunked\r\n\r\n";
+    received.send(head.as_bytes());
+    program.call(1, |call| call["status"] == 200);
+    received.send_chunk(STREAM.as_bytes());
+    received.send(b"0\r\n\r\n");
+    read_to(&mut client, b"0\r\n\r\n");
+    let line = program.call_line();
+    assert!(line.contains("75 %"), "{line}");
+}
+
+#[test]
 fn an_answer_without_a_body_is_one_that_has_ended() {
     let upstream = Upstream::new();
     let program = upstream.proxy();

@@ -38,7 +38,7 @@ impl Recorder {
         Exchange {
             recorder: self.clone(),
             head: copy,
-            body: vec![],
+            body: Some(vec![]),
             number: None,
             decoder: None,
             ended: false,
@@ -50,7 +50,8 @@ impl Recorder {
 pub struct Exchange {
     recorder: Recorder,
     head: Parts,
-    body: Vec<u8>,
+    /// None once it is recorded, or where it is too long.
+    body: Option<Vec<u8>>,
     number: Option<u64>,
     decoder: Option<Decoder>,
     ended: bool,
@@ -73,8 +74,10 @@ impl Exchange {
 
     /// A piece of the request's body.
     pub fn request_data(&mut self, data: &[u8]) {
-        if self.number.is_none() && self.body.len() + data.len() <= Self::LONGEST_BODY {
-            self.body.extend_from_slice(data);
+        let fits = |body: &Vec<u8>| body.len() + data.len() <= Self::LONGEST_BODY;
+        self.body = self.body.take().filter(fits);
+        if let Some(body) = &mut self.body {
+            body.extend_from_slice(data);
         }
     }
 
@@ -83,7 +86,7 @@ impl Exchange {
         if let Some(number) = self.number {
             return number;
         }
-        let body = std::mem::take(&mut self.body);
+        let body = self.body.take().unwrap_or_default();
         let body = decode::whole(&self.head.headers, body, Self::LONGEST_BODY);
         // Locked meanwhile, so that nobody sees the call in the log and takes it for ended.
         let mut open = lock(&self.recorder.open);
