@@ -223,3 +223,15 @@ fn limits_are_named_as_the_gateway_names_them() {
         assert!(response.text().unwrap().contains(error), "{error}");
     }
 }
+
+#[test]
+fn connections_are_closed_before_and_in_the_middle_of_an_answer() {
+    let program = Program::start(["--fail", "close", "--fail", "cut"]);
+    let body = chat("You are a guide.", &["Where is the sea?"]);
+    let closed = try_call(&program, Some("one"), &body).unwrap_err();
+    assert!(closed.is_request(), "{closed:?}");
+    let cut = try_call(&program, Some("one"), &body).unwrap();
+    assert_eq!(cut.status(), 200);
+    let cut = cut.text().unwrap_err();
+    assert!(cut.is_body() || cut.is_decode(), "{cut:?}");
+}

@@ -94,6 +94,17 @@ fn calls_that_stand_out_are_never_dropped_before_others() {
     assert_eq!(state["totals"]["dropped"], 55);
     assert_eq!(state["totals"]["dropped_faults"], 0);
     assert_eq!(state["conversations"][0]["calls"], 100);
+
+    // Where there are no others, the oldest goes.
+    for number in 5..57 {
+        caller.call(&[], &hello(number));
+    }
+    program.call(157, |call| call["status"] == 400);
+    let totals = &program.data("/api/state")["totals"];
+    assert_eq!(
+        (&totals["dropped"], &totals["dropped_faults"]),
+        (&json!(107), &json!(7))
+    );
 }
 
 #[test]

@@ -415,3 +415,27 @@ fn add_cost(sum: &mut Option<f64>, before: Option<f64>, now: Option<f64>) {
         *sum = Some(sum.unwrap_or_default() + now - before.unwrap_or_default());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use reqwest_opencode_session::testing::Answer;
+
+    use super::*;
+
+    #[test]
+    fn a_call_that_changes_after_its_end_has_ended_once() {
+        let log = Log::default();
+        let call = http::Request::post("/zen/v1/chat/completions");
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        let number = log.record(&head, "{}");
+        log.answer(number, &Answer::with_status(StatusCode::OK));
+        let journal = Journal::new(log.clone(), None);
+        for ended in [1, 0, 0] {
+            let taken = journal.take(vec![log.get(number).unwrap()]);
+            assert_eq!(taken.ended.len(), ended);
+            assert_eq!(taken.numbers, [number]);
+        }
+        assert_eq!(journal.totals().calls, 1);
+    }
+}
