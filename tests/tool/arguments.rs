@@ -12,6 +12,7 @@ fn assert_refused(arguments: &[&str], expected: &[&str]) {
     assert_eq!(output.status.code(), Some(125), "{message}");
     assert!(message.starts_with("error: "), "{message}");
     assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(!message.contains("Usage"), "{message}");
     for part in expected {
         assert!(message.contains(part), "{part} is not in {message}");
     }

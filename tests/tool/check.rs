@@ -32,6 +32,7 @@ fn assert_ends(output: &Output, code: i32, why: &str) {
 fn right_traffic_passes() {
     let output = check(&[], "right");
     assert_ends(&output, 0, "every call kept its conversation's session");
+    assert!(stderr(&output).starts_with("opencode-gateway: running "));
     assert!(
         stderr(&output).contains("9 calls in 2 conversations"),
         "{}",

@@ -150,6 +150,61 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
     assert!(shares[2].as_f64().unwrap() > 0.9, "{main}");
     assert!(main["cost"].as_f64().unwrap() > 0.0);
     assert!(main["cached_tokens"].as_u64() < main["prompt_tokens"].as_u64());
+
+    // A conversation comes with its subagents, and a subagent with the one that started it.
+    for (session, family) in [
+        ("main", json!(["main", "child"])),
+        ("child", json!(["child", "main"])),
+        ("nobody", json!([])),
+    ] {
+        let found = program.data(&format!("/api/conversations?session={session}"));
+        let found = found["conversations"].as_array().unwrap().iter();
+        let sessions: Vec<_> = found.map(|found| found["session"].clone()).collect();
+        assert_eq!(Value::from(sessions), family);
+    }
+}
+
+#[test]
+fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
+    let program = Program::start(["--models", "glm-5.2"]);
+    let caller = Caller::new(&program);
+    let ask = |session, texts: &[&str]| {
+        caller.call(
+            &[("x-opencode-session", session)],
+            &chat("You guide.", texts),
+        );
+    };
+    ask("one", &["1"]);
+    // Zen answers without a session, and knows what is continued.
+    for texts in [&["1", "a", "2"][..], &["1", "a", "2", "b", "3"]] {
+        let call = client().post(program.url("/zen/v1/chat/completions"));
+        let body = chat("You guide.", texts).to_string();
+        call.bearer_auth("loopback-key").body(body).send().unwrap();
+    }
+    ask("two", &["1", "c", "4"]);
+    ask("one two", &["Hello"]);
+    ask("three", &["5"]);
+    ask("three", &["5", "d", "6"]);
+    ask("three", &["7"]);
+    ask("three", &["7", "e", "8"]);
+    let unknown = json!({"model": "glm-4", "messages": []});
+    caller.call(&[("x-opencode-session", "four")], &unknown);
+    program.call(10, |call| call["status"] == 401);
+
+    for (reason, expected) in [
+        ("missed", vec![3, 2]),
+        ("moved", vec![4]),
+        ("malformed", vec![5]),
+        ("shared", vec![9]),
+        ("refused", vec![10]),
+        ("any", vec![10, 9, 5, 4, 3, 2]),
+    ] {
+        let listed = program.data(&format!("/api/calls?faults={reason}"));
+        assert_eq!(numbers(&listed["calls"]), expected, "{reason}");
+    }
+    // A call without a session counts where the call is that it continues.
+    let found = program.data("/api/conversations?session=one");
+    assert_eq!(found["conversations"][0]["missed"], 1);
 }
 
 #[test]
