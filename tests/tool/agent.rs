@@ -33,8 +33,9 @@ fn acts() {
         "only models" => only_models(),
         "models at the end" => {
             right();
-            only_models();
+            (0..10).for_each(|_| only_models());
         }
+        "many calls" => (0..300).for_each(|_| only_models()),
         "wrong key" => wrong_key(),
         "one refused" => one_refused(),
         "retrying" => retrying(),

@@ -42,7 +42,7 @@ fn right_traffic_passes() {
 
 #[test]
 fn calls_that_are_no_longer_kept_count() {
-    let output = check(&["--keep", "1"], "models at the end");
+    let output = check(&["--keep", "10"], "models at the end");
     assert_ends(&output, 0, "every call kept its conversation's session");
 }
 
@@ -233,6 +233,8 @@ fn the_real_gateways_key_is_asked_for() {
 mod unix {
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use rustix::process::{Pid, Signal, kill_process};
 
@@ -275,10 +277,30 @@ mod unix {
         // One of two signals that come at once may be lost.
         while child.try_wait().unwrap().is_none() {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
         let output = child.wait_with_output().unwrap();
         assert_ends(&output, 130, "because the check was stopped before its end");
+    }
+
+    #[test]
+    fn a_check_whose_output_nobody_reads_is_ended_by_a_signal() {
+        let (agent, (name, value)) = agent::command("many calls");
+        let script = "\"$@\" >&2; echo ended >&2";
+        let mut command = command(["--check", "--json", "--", "sh", "-c", script, "sh"]);
+        command.args(agent).env(name, value);
+        // More than the pipe takes goes into it.
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.map(Result::unwrap).any(|line| line == "ended"));
+        let until = Instant::now() + Duration::from_secs(20);
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < until, "it goes on");
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(130));
     }
 
     #[test]

@@ -58,6 +58,7 @@ enum Verdict {
     Stopped,
     NoCall,
     NotJudged,
+    NotCounted,
     Unwritten,
     TheCommands,
 }
@@ -69,7 +70,7 @@ impl Check<'_> {
     pub fn code(&self) -> u8 {
         match self.verdict() {
             Verdict::Fault => 1,
-            Verdict::NoCall | Verdict::NotJudged => 2,
+            Verdict::NoCall | Verdict::NotJudged | Verdict::NotCounted => 2,
             Verdict::Stopped => 130,
             Verdict::Unwritten => FAILURE,
             Verdict::NotStarted | Verdict::TheCommands => self.end.code(),
@@ -90,11 +91,20 @@ impl Check<'_> {
             Verdict::NoCall
         } else if answered == 0 || self.left.cut_off > 0 || !self.calls(was_not_judged).is_empty() {
             Verdict::NotJudged
+        } else if self.uncounted() > 0 {
+            Verdict::NotCounted
         } else if self.unwritten.is_some() && self.end.code() == 0 {
             Verdict::Unwritten
         } else {
             Verdict::TheCommands
         }
+    }
+
+    /// How many calls were dropped before they were counted and written.
+    fn uncounted(&self) -> u64 {
+        self.journal
+            .last()
+            .saturating_sub(self.journal.totals().calls)
     }
 
     fn calls(&self, meets: impl Fn(&SeenRequest) -> bool) -> Vec<SeenRequest> {
@@ -217,6 +227,10 @@ impl Check<'_> {
                 "because a call was refused, so that nobody can tell whether it keeps its session"
                     .to_owned()
             }
+            Verdict::NotCounted => format!(
+                "because {} had to be dropped before it was counted: say a larger --keep",
+                count(self.uncounted(), "call")
+            ),
             Verdict::Unwritten => "because not all calls could be written".to_owned(),
             Verdict::TheCommands => match self.end.code() {
                 0 => "every call kept its conversation's session".to_owned(),
@@ -246,5 +260,54 @@ fn count(count: u64, what: &str) -> String {
     match count {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::ExitStatus;
+
+    use http::StatusCode;
+    use reqwest_opencode_session::testing::{Answer, Limits, Log};
+
+    use super::*;
+
+    #[test]
+    fn a_check_that_could_not_count_all_calls_does_not_pass() {
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        let call = || {
+            let call = http::Request::post("/zen/v1/chat/completions");
+            let (head, ()) = call
+                .header("x-opencode-session", "s")
+                .body(())
+                .unwrap()
+                .into_parts();
+            let number = journal.log.record(&head, r#"{"model": "m"}"#);
+            journal
+                .log
+                .answer(number, &Answer::with_status(StatusCode::OK));
+        };
+        let check = Check {
+            journal: &journal,
+            end: End::Ended {
+                status: ExitStatus::default(),
+                stopped: false,
+            },
+            origin: "http://127.0.0.1:8787",
+            left: Left::default(),
+            unwritten: None,
+        };
+        let count = || journal.take(journal.log.latest(u64::MAX, 1, |_| true));
+        call();
+        count();
+        assert_eq!(check.code(), 0);
+        call();
+        call();
+        count();
+        assert_eq!(check.code(), 2);
+        assert_eq!(
+            check.because(),
+            "because 1 call had to be dropped before it was counted: say a larger --keep"
+        );
     }
 }

@@ -116,6 +116,13 @@ impl End {
         }
     }
 
+    /// Notes that the check was told to stop when the command had ended.
+    pub fn stop(&mut self) {
+        if let Self::Ended { stopped, .. } = self {
+            *stopped = true;
+        }
+    }
+
     pub fn was_stopped(&self) -> bool {
         matches!(self, Self::Ended { stopped: true, .. })
     }

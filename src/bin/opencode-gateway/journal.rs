@@ -177,6 +177,12 @@ impl Journal {
         taken
     }
 
+    /// The number of the last call that has come; 0 where there is none.
+    pub fn last(&self) -> u64 {
+        let latest = self.log.latest(u64::MAX, 1, |_| true);
+        latest.first().map_or(0, |call| call.number)
+    }
+
     pub fn totals(&self) -> Totals {
         let totals = self.counts().totals.clone();
         Totals {

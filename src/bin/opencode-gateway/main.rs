@@ -31,7 +31,7 @@ use reqwest_opencode_session::testing::Gateway;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
-use crate::check::Check;
+use crate::check::{Check, Left};
 use crate::journal::Journal;
 use crate::options::{Options, Upstream};
 use crate::output::{Output, Voice};
@@ -138,9 +138,16 @@ async fn run(options: Options) -> Result<u8> {
         "opencode-gateway: running {command}\nopencode-gateway: its calls are at {origin}\n"
     ));
     let end = command::run(&options.command, &origin, &key).await;
-    let end = end.with_context(|| format!("cannot wait for {command}"))?;
-    let left = check::settle(under_way).await;
-    let unwritten = watching.finish().await?;
+    let mut end = end.with_context(|| format!("cannot wait for {command}"))?;
+    let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
+    let finished = async { (check::settle(under_way).await, watching.finish().await) };
+    let (left, unwritten, stopped) = tokio::select! {
+        (left, unwritten) = finished => (left, unwritten?, false),
+        _ = signals.next() => (Left::default(), None, true),
+    };
+    if stopped {
+        end.stop();
+    }
     if let Some(error) = &unwritten {
         voice.say(&format!("error: cannot write all calls: {error}\n"));
     }
@@ -152,6 +159,10 @@ async fn run(options: Options) -> Result<u8> {
         unwritten,
     };
     voice.say(&check);
+    if stopped {
+        // Whoever reads the output may have stopped reading, so it is not waited for.
+        process::exit(check.code().into());
+    }
     Ok(check.code())
 }
 

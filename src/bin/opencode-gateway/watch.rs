@@ -59,7 +59,12 @@ impl Watch {
                 _ = &mut stop => break,
             }
         }
+        let last = self.journal.last();
         while let Some(Some(requests)) = changes.next().now_or_never() {
+            // What came after the end began would let it never end.
+            if requests.iter().all(|request| request.number > last) {
+                break;
+            }
             self.take(requests, &mut news).await;
         }
     }
