@@ -37,7 +37,7 @@ Examples:
 
 Exit status of --check:
   1    a call had no session, or changed it
-  2    no call was seen, or calls were refused before their session could be judged
+  2    no call was seen, or not every call could be judged and counted
   125  the gateway could not start: a bad argument, or an address in use; or not write all calls
   126  the command could not be run
   127  there is no such command
