@@ -1,5 +1,6 @@
 //! What is said of the arguments: in one line, with what to do.
 
+use std::cell::Cell;
 use std::net::TcpListener;
 
 use crate::program::{Program, run, stderr, stdout};
@@ -59,6 +60,17 @@ fn a_port_alone_is_an_address() {
         let program = Program::listening(&value);
         assert_eq!(program.origin, origin, "{value}");
     }
+}
+
+#[test]
+fn a_loopback_address_is_not_warned_of() {
+    let mut program = Program::listening("127.0.0.1:0");
+    let warned = Cell::new(false);
+    program.line(|line| {
+        warned.set(warned.get() || line.contains("another machine"));
+        line.starts_with("Ctrl-C ends it")
+    });
+    assert!(!warned.get());
 }
 
 #[test]

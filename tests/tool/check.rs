@@ -33,6 +33,10 @@ fn right_traffic_passes() {
     let output = check(&[], "right");
     assert_ends(&output, 0, "every call kept its conversation's session");
     assert!(stderr(&output).starts_with("opencode-gateway: running "));
+    // Standard output is the command's own.
+    let told = stdout(&output);
+    let mut lines = told.lines().map(str::trim_start);
+    assert!(!lines.any(|line| line.starts_with('#')), "{told}");
     assert!(
         stderr(&output).contains("9 calls in 2 conversations"),
         "{}",
