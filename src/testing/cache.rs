@@ -164,4 +164,12 @@ mod tests {
         }
         assert_eq!(common_prefix(&long, &long), 10_000);
     }
+    #[test]
+    fn an_empty_prompt_is_taken_too() {
+        let mut conversations = Conversations::new(2, 30);
+        assert_eq!(conversations.answer(&id("a"), "one", ""), 0);
+        assert_eq!(conversations.answer(&id("a"), "one", ""), 0);
+        assert_eq!(conversations.bytes, 0);
+        assert_eq!(conversations.provider(&id("a")), Some("one"));
+    }
 }

@@ -25,6 +25,10 @@ use super::log::{Log, Unrecorded};
 use super::outcome::Outcome;
 use super::state::State;
 
+/// How much of a body that is too long, in bytes, is read and thrown away before it is refused: few
+/// clients look at an answer before they have sent all.
+const DRAINED: usize = 1 << 30;
+
 /// A body that is longer, in bytes, is read on a thread of its own, so that no other call waits.
 const LONG: usize = 128 << 10;
 
@@ -193,8 +197,7 @@ async fn answer(
     Ok(response.map(|()| body_of(outcome)))
 }
 
-/// Takes in a body, in the pieces in which it comes; none where it is longer than the limit. Such a
-/// one is read to its end, because few clients look at an answer before they have sent all.
+/// Takes in a body, in the pieces in which it comes; none where it is longer than the limit.
 async fn receive(
     head: &Parts,
     mut body: Incoming,
@@ -214,6 +217,9 @@ async fn receive(
             pieces.push(piece);
         } else {
             pieces.clear();
+        }
+        if length > limit.saturating_add(DRAINED) {
+            break;
         }
     }
     Ok((length <= limit).then_some(pieces))

@@ -62,6 +62,32 @@ async fn a_body_that_is_too_long_is_refused_and_seen() {
 }
 
 #[test]
+fn a_body_without_end_is_refused_after_a_gibibyte() {
+    let gateway = Gateway::builder()
+        .limits(Limits::default().body(1000))
+        .start()
+        .unwrap();
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    let limit = Some(Duration::from_secs(20));
+    stream.set_write_timeout(limit).unwrap();
+    stream.set_read_timeout(limit).unwrap();
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n",
+        u64::MAX / 2
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // One more than the gateway throws away, in pieces of a mebibyte.
+    let piece = [b' '; 1 << 20];
+    for _ in 0..1 << 10 {
+        stream.write_all(&piece).unwrap();
+    }
+    stream.write_all(&piece[..1001]).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[test]
 fn a_connection_that_brings_no_headers_is_closed() {
     let gateway = Gateway::builder()
         .header_timeout(Duration::from_millis(100))

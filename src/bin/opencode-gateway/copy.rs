@@ -51,6 +51,14 @@ impl Drop for UnderWay {
     }
 }
 
+/// What a body was asked for and gave: data, trailers without data, an error, or its end.
+type Given = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+fn data_of(given: &Given) -> Option<Result<Option<&Bytes>, &hyper::Error>> {
+    let frame = given.as_ref()?;
+    Some(frame.as_ref().map(Frame::data_ref))
+}
+
 /// A request's body on its way.
 pub struct RequestCopy {
     body: Incoming,
@@ -67,16 +75,10 @@ impl Body for RequestCopy {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Given> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(watched) = &self.watched {
-            match frame
-                .as_ref()
-                .map(|frame| frame.as_ref().map(Frame::data_ref))
-            {
+            match data_of(&frame) {
                 Some(Ok(Some(data))) => watched.lock().request_data(data),
                 Some(Ok(None)) => {}
                 Some(Err(_)) | None => _ = watched.lock().request_ended(),
@@ -123,17 +125,11 @@ impl Body for AnswerCopy {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Given> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Guard(watched)) = &self.guard {
             let mut exchange = watched.lock();
-            match frame
-                .as_ref()
-                .map(|frame| frame.as_ref().map(Frame::data_ref))
-            {
+            match data_of(&frame) {
                 Some(Ok(Some(data))) => exchange.answer_data(data),
                 Some(Ok(None)) => {}
                 Some(Err(_)) => {

@@ -28,7 +28,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 const WAITING: usize = 10_000;
 
 impl Watch {
-    /// Begins.
+    /// Begins, and writes on a thread of its own, because a terminal may be slow to take what it gets.
     pub fn start(journal: Journal, output: Output, page: broadcast::Sender<Arc<str>>) -> Watching {
         let (stop, stopped) = oneshot::channel();
         let (lines, waiting) = mpsc::channel(WAITING);
