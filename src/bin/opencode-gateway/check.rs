@@ -18,6 +18,8 @@ pub struct Check<'a> {
     pub journal: &'a Journal,
     pub end: End,
     pub origin: &'a str,
+    /// The number of the last call that is judged: a process that the command left may go on.
+    pub last: u64,
     /// How many calls were under way when the command had ended, and how many never ended.
     pub left: Left,
     /// Why not all calls could be written to where `--json` says.
@@ -102,13 +104,11 @@ impl Check<'_> {
 
     /// How many calls were dropped before they were counted and written.
     fn uncounted(&self) -> u64 {
-        self.journal
-            .last()
-            .saturating_sub(self.journal.totals().calls)
+        self.last.saturating_sub(self.journal.totals().calls)
     }
 
     fn calls(&self, meets: impl Fn(&SeenRequest) -> bool) -> Vec<SeenRequest> {
-        let mut calls = self.journal.log.latest(u64::MAX, usize::MAX, meets);
+        let mut calls = self.journal.log.latest(self.last + 1, usize::MAX, meets);
         calls.reverse();
         calls
     }
@@ -228,7 +228,7 @@ impl Check<'_> {
                     .to_owned()
             }
             Verdict::NotCounted => format!(
-                "because {} had to be dropped before it was counted: say a larger --keep",
+                "because {} had to be dropped before being counted: say a larger --keep",
                 count(self.uncounted(), "call")
             ),
             Verdict::Unwritten => "because not all calls could be written".to_owned(),
@@ -287,27 +287,30 @@ mod tests {
                 .log
                 .answer(number, &Answer::with_status(StatusCode::OK));
         };
-        let check = Check {
+        let check = |last| Check {
             journal: &journal,
             end: End::Ended {
                 status: ExitStatus::default(),
                 stopped: false,
             },
             origin: "http://127.0.0.1:8787",
+            last,
             left: Left::default(),
             unwritten: None,
         };
         let count = || journal.take(journal.log.latest(u64::MAX, 1, |_| true));
         call();
         count();
-        assert_eq!(check.code(), 0);
+        assert_eq!(check(1).code(), 0);
+        // What comes after the last call that is judged changes nothing.
         call();
+        assert_eq!(check(1).code(), 0);
         call();
         count();
-        assert_eq!(check.code(), 2);
+        assert_eq!(check(3).code(), 2);
         assert_eq!(
-            check.because(),
-            "because 1 call had to be dropped before it was counted: say a larger --keep"
+            check(3).because(),
+            "because 1 call had to be dropped before being counted: say a larger --keep"
         );
     }
 }

@@ -141,9 +141,9 @@ async fn run(options: Options) -> Result<u8> {
     let mut end = end.with_context(|| format!("cannot wait for {command}"))?;
     let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
     let finished = async { (check::settle(under_way).await, watching.finish().await) };
-    let (left, unwritten, stopped) = tokio::select! {
-        (left, unwritten) = finished => (left, unwritten?, false),
-        _ = signals.next() => (Left::default(), None, true),
+    let (left, (last, unwritten), stopped) = tokio::select! {
+        (left, finished) = finished => (left, finished?, false),
+        _ = signals.next() => (Left::default(), (journal.last(), None), true),
     };
     if stopped {
         end.stop();
@@ -155,6 +155,7 @@ async fn run(options: Options) -> Result<u8> {
         journal: &journal,
         end,
         origin: &origin,
+        last,
         left,
         unwritten,
     };

@@ -44,7 +44,8 @@ impl Watch {
         }
     }
 
-    async fn run(self, mut stop: oneshot::Receiver<()>) {
+    /// Follows the calls until it is told to stop; gives the number of the last one by then.
+    async fn run(self, mut stop: oneshot::Receiver<()>) -> u64 {
         let mut changes = self.journal.log.changes();
         let mut news = News::default();
         let mut tick = tokio::time::interval(PERIOD);
@@ -53,7 +54,7 @@ impl Watch {
             tokio::select! {
                 requests = changes.next() => match requests {
                     Some(requests) => self.take(requests, &mut news).await,
-                    None => return,
+                    None => break,
                 },
                 _ = tick.tick(), if !news.numbers.is_empty() => self.tell(std::mem::take(&mut news)),
                 _ = &mut stop => break,
@@ -67,6 +68,7 @@ impl Watch {
             }
             self.take(requests, &mut news).await;
         }
+        last
     }
 
     async fn take(&self, requests: Vec<SeenRequest>, news: &mut News) {
@@ -107,7 +109,7 @@ fn write(mut output: Output, mut waiting: mpsc::Receiver<SeenRequest>) -> io::Re
 /// A watch that was started.
 pub struct Watching {
     stop: oneshot::Sender<()>,
-    watch: JoinHandle<()>,
+    watch: JoinHandle<u64>,
     output: JoinHandle<io::Result<()>>,
 }
 
@@ -121,10 +123,11 @@ impl Watching {
         }
     }
 
-    /// Stops after the last call that has come; tells whether the output took no more.
-    pub async fn finish(self) -> Result<Option<io::Error>, JoinError> {
+    /// Stops after the last call that has come; gives its number, and tells whether the output took
+    /// no more.
+    pub async fn finish(self) -> Result<(u64, Option<io::Error>), JoinError> {
         let _ = self.stop.send(());
-        self.watch.await?;
-        Ok(self.output.await?.err())
+        let last = self.watch.await?;
+        Ok((last, self.output.await?.err()))
     }
 }
