@@ -59,7 +59,7 @@ pub struct Conversation {
     pub calls: u64,
     pub turns: u64,
     pub subagents: Vec<String>,
-    /// Calls without a session that continue one of it.
+    /// Calls without a session that continue it.
     pub missed: u64,
     /// Its calls that stand out.
     pub faults: u64,
@@ -89,7 +89,7 @@ struct Counts {
 }
 
 /// What one call was counted as.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Counted {
     missed: bool,
     moved: bool,
@@ -102,6 +102,8 @@ struct Counted {
     prompt_tokens: u64,
     cached_tokens: u64,
     cost: Option<f64>,
+    /// The session of the conversation that it continues without one.
+    lost_from: Option<String>,
     /// Whether it has ended.
     ended: bool,
 }
@@ -122,6 +124,7 @@ impl Counted {
             prompt_tokens: request.prompt_tokens,
             cached_tokens: request.cached_tokens,
             cost: request.cost,
+            lost_from: None,
             ended: false,
         }
     }
@@ -239,29 +242,28 @@ pub struct Taken {
 }
 
 impl Counts {
+    /// How many subagents of a conversation are named.
+    const SUBAGENTS: usize = 200;
+
     /// Counts a call, and tells which conversation it belongs to.
     fn take(&mut self, request: &SeenRequest, log: &Log) -> Option<String> {
-        let now = Counted::of(request);
-        let before = self.counted.get(&request.number).copied();
-        let ended = before.is_some_and(|before| before.ended);
-        self.counted
-            .insert(request.number, Counted { ended, ..now });
+        let before = self.counted.get(&request.number).cloned();
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
-        self.totals.calls += u64::from(is_new);
-        self.totals.replace(before, now);
-        let session = match &request.session {
-            Some(session) => session.clone(),
-            // It belongs where the call is that it continues.
-            None if now.missed && request.continues.is_some() => {
-                let continued = request.continues.and_then(|number| log.get(number));
-                let session = continued.and_then(|continued| continued.session)?;
-                let conversation = self.conversations.get_mut(&session)?;
-                conversation.missed += u64::from(is_new);
-                return Some(session);
-            }
-            None => return None,
+        let now = Counted {
+            lost_from: self.lost_from(request, log),
+            ended: before.ended,
+            ..Counted::of(request)
         };
+        self.counted.insert(request.number, now.clone());
+        self.totals.calls += u64::from(is_new);
+        self.totals.replace(&before, &now);
+        if let Some(session) = now.lost_from {
+            let conversation = self.conversations.get_mut(&session)?;
+            conversation.missed += u64::from(before.lost_from.is_none());
+            return Some(session);
+        }
+        let session = request.session.clone()?;
         self.note_subagent(request);
         let totals = &mut self.totals;
         let conversation = self
@@ -280,7 +282,7 @@ impl Counts {
             conversation.begin(request);
             self.by_last.insert(conversation.last, session.clone());
         }
-        conversation.replace(before, now);
+        conversation.replace(&before, &now);
         let key = (conversation.first, session.clone());
         match conversation.faults {
             0 => self.plain.insert(key),
@@ -300,10 +302,8 @@ impl Counts {
         if std::mem::replace(&mut counted.ended, true) {
             return false;
         }
-        let counted = *counted;
-        let session = request.session.as_ref();
-        let conversation = session.and_then(|session| self.conversations.get_mut(session));
-        if let Some(conversation) = conversation.filter(|_| counted.answered) {
+        let session = request.session.as_ref().filter(|_| counted.answered);
+        if let Some(conversation) = session.and_then(|id| self.conversations.get_mut(id)) {
             conversation.share(counted.cached_tokens, counted.prompt_tokens);
         }
         if self.counted.len() > Journal::COUNTED {
@@ -314,13 +314,22 @@ impl Counts {
         true
     }
 
+    /// The session of the conversation that a call without one continues, directly or by others.
+    fn lost_from(&self, request: &SeenRequest, log: &Log) -> Option<String> {
+        if request.session.is_some() {
+            return None;
+        }
+        let continued = log.get(request.continues?)?;
+        let lost_from = || self.counted.get(&continued.number)?.lost_from.clone();
+        continued.session.or_else(lost_from)
+    }
+
     fn note_subagent(&mut self, request: &SeenRequest) {
-        const MOST: usize = 200;
         let (Some(session), Some(parent)) = (&request.session, &request.parent) else {
             return;
         };
         if let Some(parent) = self.conversations.get_mut(parent) {
-            if parent.subagents.len() < MOST && !parent.subagents.contains(session) {
+            if parent.subagents.len() < Self::SUBAGENTS && !parent.subagents.contains(session) {
                 parent.subagents.push(session.clone());
             }
         }
@@ -338,8 +347,8 @@ impl Counts {
 }
 
 impl Totals {
-    fn replace(&mut self, before: Counted, now: Counted) {
-        let counts: [(&mut u64, bool, bool); 8] = [
+    fn replace(&mut self, before: &Counted, now: &Counted) {
+        for (count, before, now) in [
             (&mut self.missed, before.missed, now.missed),
             (&mut self.moved, before.moved, now.moved),
             (&mut self.shared, before.shared, now.shared),
@@ -348,13 +357,20 @@ impl Totals {
             (&mut self.faults, before.stands_out, now.stands_out),
             (&mut self.asked, before.asked, now.asked),
             (&mut self.answered, before.answered, now.answered),
-        ];
-        for (count, before, now) in counts {
-            *count = *count + u64::from(now) - u64::from(before);
+        ] {
+            replace(count, before, now);
         }
-        self.prompt_tokens = self.prompt_tokens + now.prompt_tokens - before.prompt_tokens;
-        self.cached_tokens = self.cached_tokens + now.cached_tokens - before.cached_tokens;
-        add_cost(&mut self.cost, before.cost, now.cost);
+        replace(
+            &mut self.prompt_tokens,
+            before.prompt_tokens,
+            now.prompt_tokens,
+        );
+        replace(
+            &mut self.cached_tokens,
+            before.cached_tokens,
+            now.cached_tokens,
+        );
+        replace_cost(&mut self.cost, before.cost, now.cost);
     }
 }
 
@@ -397,11 +413,19 @@ impl Conversation {
         }
     }
 
-    fn replace(&mut self, before: Counted, now: Counted) {
-        self.faults = self.faults + u64::from(now.stands_out) - u64::from(before.stands_out);
-        self.prompt_tokens = self.prompt_tokens + now.prompt_tokens - before.prompt_tokens;
-        self.cached_tokens = self.cached_tokens + now.cached_tokens - before.cached_tokens;
-        add_cost(&mut self.cost, before.cost, now.cost);
+    fn replace(&mut self, before: &Counted, now: &Counted) {
+        replace(&mut self.faults, before.stands_out, now.stands_out);
+        replace(
+            &mut self.prompt_tokens,
+            before.prompt_tokens,
+            now.prompt_tokens,
+        );
+        replace(
+            &mut self.cached_tokens,
+            before.cached_tokens,
+            now.cached_tokens,
+        );
+        replace_cost(&mut self.cost, before.cost, now.cost);
     }
 
     fn share(&mut self, cached: u64, prompt: u64) {
@@ -416,7 +440,12 @@ impl Conversation {
     }
 }
 
-fn add_cost(sum: &mut Option<f64>, before: Option<f64>, now: Option<f64>) {
+/// Puts what a call counts for now in the place of what it counted for before.
+fn replace(sum: &mut u64, before: impl Into<u64>, now: impl Into<u64>) {
+    *sum = *sum + now.into() - before.into();
+}
+
+fn replace_cost(sum: &mut Option<f64>, before: Option<f64>, now: Option<f64>) {
     if let Some(now) = now {
         *sum = Some(sum.unwrap_or_default() + now - before.unwrap_or_default());
     }
@@ -424,24 +453,214 @@ fn add_cost(sum: &mut Option<f64>, before: Option<f64>, now: Option<f64>) {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-    use reqwest_opencode_session::testing::Answer;
+    use http::{Request, StatusCode};
+    use reqwest_opencode_session::testing::{Answer, Usage};
+    use serde_json::json;
 
     use super::*;
+
+    const SAID: [&str; 7] = [
+        "Where is the sea?",
+        "There.",
+        "And the lake?",
+        "There.",
+        "And the river?",
+        "There.",
+        "And the well?",
+    ];
+
+    fn record(log: &Log, request: http::request::Builder, said: usize) -> u64 {
+        let roles = ["user", "assistant"].into_iter().cycle();
+        let messages = roles.zip(&SAID[..said]);
+        let messages = messages.map(|(role, content)| json!({"role": role, "content": content}));
+        let messages: Vec<_> = messages.collect();
+        let body = json!({"model": "glm-5.2", "messages": messages});
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        log.record(&head, body.to_string())
+    }
+
+    /// A call in this session, or in none where it is empty.
+    fn call_in(session: &str) -> http::request::Builder {
+        Request::post("/zen/v1/chat/completions").header("x-opencode-session", session)
+    }
+
+    fn answer(log: &Log, number: u64, status: StatusCode) {
+        log.answer(number, &Answer::with_status(status));
+    }
+
+    /// Takes what has changed of this call.
+    fn take(journal: &Journal, number: u64) -> Taken {
+        journal.take(vec![journal.log.get(number).unwrap()])
+    }
 
     #[test]
     fn a_call_that_changes_after_its_end_has_ended_once() {
         let log = Log::default();
-        let call = http::Request::post("/zen/v1/chat/completions");
-        let (head, ()) = call.body(()).unwrap().into_parts();
-        let number = log.record(&head, "{}");
-        log.answer(number, &Answer::with_status(StatusCode::OK));
-        let journal = Journal::new(log.clone(), None);
+        let number = record(&log, call_in("one"), 1);
+        answer(&log, number, StatusCode::OK);
+        let journal = Journal::new(log, None);
         for ended in [1, 0, 0] {
-            let taken = journal.take(vec![log.get(number).unwrap()]);
+            let taken = take(&journal, number);
             assert_eq!(taken.ended.len(), ended);
             assert_eq!(taken.numbers, [number]);
         }
         assert_eq!(journal.totals().calls, 1);
+    }
+
+    #[test]
+    fn each_call_that_lost_its_session_counts_once_as_missed_by_its_conversation() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        let mut said = 1;
+        for (session, missed) in [("one", 0), ("", 1), ("", 2), ("one", 2)] {
+            let number = record(&log, call_in(session), said);
+            said += 2;
+            // A slow gateway answers after the call was seen.
+            take(&journal, number);
+            answer(&log, number, StatusCode::OK);
+            for _ in 0..2 {
+                assert_eq!(
+                    take(&journal, number).sessions.iter().collect::<Vec<_>>(),
+                    ["one"]
+                );
+                let conversation = journal.conversation("one").unwrap();
+                assert_eq!(conversation.missed, missed, "{session:?}");
+            }
+        }
+        assert_eq!(journal.totals().missed, 2);
+    }
+
+    #[test]
+    fn a_call_without_a_session_that_continues_none_belongs_to_no_conversation() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        let number = record(&log, call_in(""), 1);
+        answer(&log, number, StatusCode::OK);
+        assert_eq!(take(&journal, number).sessions, BTreeSet::new());
+        assert_eq!(journal.totals().missed, 1);
+    }
+
+    #[test]
+    fn the_latest_conversations_are_kept_and_longer_those_in_which_something_stands_out() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        let take = |session: &str, status| {
+            let number = record(&log, call_in(session), 1);
+            answer(&log, number, status);
+            take(&journal, number);
+        };
+        take("refused", StatusCode::BAD_REQUEST);
+        let most = Journal::CONVERSATIONS;
+        for number in 1..most {
+            take(&number.to_string(), StatusCode::OK);
+        }
+        let kept = || journal.conversations(u64::MAX, usize::MAX, |_| true).len();
+        assert_eq!(kept(), most);
+        assert!(journal.conversation("1").is_some());
+        assert_eq!(journal.counts().counted.len(), Journal::COUNTED);
+
+        take("one more", StatusCode::OK);
+        assert_eq!(kept(), most);
+        assert!(journal.conversation("1").is_none());
+        for session in ["refused", "2", "one more"] {
+            assert!(journal.conversation(session).is_some(), "{session}");
+        }
+    }
+
+    #[test]
+    fn a_call_counts_for_what_it_was_last() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        let other = record(&log, call_in("one"), 1);
+        let number = record(&log, call_in("one"), 3);
+        let calls = [
+            (other, 100, 40, 0.5),
+            (number, 60, 3, 0.25),
+            (number, 200, 50, 1.0),
+        ];
+        for (number, prompt, cached, cost) in calls {
+            let mut answer = Answer::with_status(StatusCode::OK);
+            let mut usage = Usage::default();
+            (usage.prompt, usage.cached) = (prompt, cached);
+            (answer.usage, answer.cost) = (Some(usage), Some(cost));
+            log.answer(number, &answer);
+            take(&journal, number);
+            take(&journal, number);
+        }
+        let totals = journal.totals();
+        assert_eq!((totals.calls, totals.asked, totals.answered), (2, 2, 2));
+        assert_eq!((totals.faults, totals.refused), (0, 0));
+        let conversation = journal.conversation("one").unwrap();
+        assert_eq!((conversation.calls, conversation.faults), (2, 0));
+        for (prompt, cached, cost) in [
+            (totals.prompt_tokens, totals.cached_tokens, totals.cost),
+            (
+                conversation.prompt_tokens,
+                conversation.cached_tokens,
+                conversation.cost,
+            ),
+        ] {
+            assert_eq!((prompt, cached, cost), (300, 90, Some(1.5)));
+        }
+        // A share counts as it was when its call ended.
+        assert_eq!(conversation.shares, [0.4, 0.05]);
+
+        log.answer(number, &{
+            let mut broken = Answer::default();
+            broken.error = Some("upstream_failed".to_owned());
+            broken
+        });
+        for _ in 0..2 {
+            take(&journal, number);
+            let totals = journal.totals();
+            assert_eq!((totals.faults, totals.refused, totals.answered), (1, 1, 2));
+            assert_eq!(journal.conversation("one").unwrap().faults, 1);
+        }
+    }
+
+    #[test]
+    fn of_each_conversation_the_latest_shares_and_turns_are_kept() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        let turns = Conversation::SHARES as u64 + 1;
+        for turn in 1..=turns {
+            for _ in 0..2 {
+                let call = call_in("one").header("x-opencode-request", turn.to_string());
+                let number = record(&log, call, 1);
+                let mut answer = Answer::with_status(StatusCode::OK);
+                let mut usage = Usage::default();
+                (usage.prompt, usage.cached) = (300, turn);
+                answer.usage = Some(usage);
+                log.answer(number, &answer);
+                take(&journal, number);
+            }
+        }
+        let conversation = journal.conversation("one").unwrap();
+        assert_eq!(conversation.turns, turns);
+        assert_eq!(conversation.recent_turns.len(), Conversation::TURNS);
+        assert_eq!(conversation.shares.len(), Conversation::SHARES);
+        assert_eq!(conversation.shares[0], 0.107);
+        assert_eq!(conversation.shares[Conversation::SHARES - 1], 0.203);
+    }
+
+    #[test]
+    fn a_conversation_names_its_subagents_once_each_up_to_a_bound() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        take(&journal, record(&log, call_in("one"), 1));
+        for _ in 0..2 {
+            for subagent in 0..=Counts::SUBAGENTS {
+                let call = call_in(&subagent.to_string()).header("x-parent-session-id", "one");
+                take(&journal, record(&log, call, 1));
+            }
+        }
+        let subagents = journal.conversation("one").unwrap().subagents;
+        let expected = 0..Counts::SUBAGENTS;
+        assert_eq!(
+            subagents,
+            expected
+                .map(|number| number.to_string())
+                .collect::<Vec<_>>()
+        );
     }
 }
