@@ -45,6 +45,27 @@ fn each_call_is_one_line_with_its_reason_and_no_colour_in_a_pipe() {
 
 #[cfg(unix)]
 #[test]
+fn in_a_terminal_lines_have_a_heading_fit_its_columns_and_show_reasons_in_red() {
+    const RED: &str = "\u{1b}[1m\u{1b}[31m";
+    const DIM: &str = "\u{1b}[2m";
+    const RESET: &str = "\u{1b}[0m";
+    let mut program = Program::in_terminal(70);
+    let body = chat("You are a guide.", &["Where is the sea?"]);
+    call(&program, None, &body);
+    let heading = program.line(|line| line.contains("status"));
+    let line = program.call_line();
+    let heading = heading.trim_end().strip_prefix(DIM).unwrap();
+    let reason = format!("{RED}no session{RESET}");
+    // The reason stands below the last name.
+    let before = |line: &str, text: &str| line.split(text).next().unwrap().chars().count();
+    assert_eq!(before(heading, "what it is"), before(&line, &reason));
+    let shown = line.trim_end().replace(&reason, "no session");
+    assert_eq!(shown.chars().count(), 70, "{shown:?}");
+    assert!(shown.ends_with(" · call: 'Where is…"), "{shown:?}");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_signal_ends_it_with_a_summary() {
     use rustix::process::Signal;
 

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,8 +51,10 @@ pub fn stderr(output: &Output) -> String {
 pub struct Program {
     /// None once it was waited for.
     child: Option<Child>,
-    /// None once the pipe is closed.
-    stdout: Option<BufReader<ChildStdout>>,
+    /// None once it is closed.
+    stdout: Option<BufReader<Box<dyn Read + Send + Sync>>>,
+    /// What it says before it names its page.
+    pub greeting: String,
     pub origin: String,
 }
 
@@ -94,20 +96,54 @@ impl Program {
             command.stderr(Stdio::piped());
         }
         let mut child = command.spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let origin = match told {
+        let stdout = child.stdout.take().unwrap();
+        Self::reading(child, Box::new(stdout), told)
+    }
+
+    /// It writes to a terminal with this many columns.
+    #[cfg(unix)]
+    pub fn in_terminal(columns: u16) -> Self {
+        use rustix::fs::{Mode, OFlags};
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        use rustix::termios::{Winsize, tcsetwinsize};
+
+        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&screen).unwrap();
+        unlockpt(&screen).unwrap();
+        let path = ptsname(&screen, vec![]).unwrap();
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let terminal = rustix::fs::open(path, flags, Mode::empty()).unwrap();
+        let size = Winsize {
+            ws_row: 24,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&terminal, size).unwrap();
+        let mut command = command(["--listen", "0"]);
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        let child = command.stdout(terminal).spawn().unwrap();
+        let screen = std::fs::File::from(screen);
+        Self::reading(child, Box::new(screen), Stream::Output)
+    }
+
+    /// Reads where its page is; `told` is the stream that says it.
+    fn reading(mut child: Child, stdout: Box<dyn Read + Send + Sync>, told: Stream) -> Self {
+        let mut stdout = BufReader::new(stdout);
+        let (greeting, origin) = match told {
             Stream::Output => origin(&mut stdout),
             // Read on, so that it is never in the way.
             Stream::Error => {
                 let mut stderr = BufReader::new(child.stderr.take().unwrap());
-                let origin = origin(&mut stderr);
+                let told = origin(&mut stderr);
                 thread::spawn(move || while line_of(&mut stderr).is_some() {});
-                origin
+                told
             }
         };
         Self {
             child: Some(child),
             stdout: Some(stdout),
+            greeting,
             origin,
         }
     }
@@ -187,12 +223,15 @@ enum Stream {
     Error,
 }
 
-fn origin(lines: &mut impl BufRead) -> String {
+/// What it says before it names its page, and where that is.
+fn origin(lines: &mut impl BufRead) -> (String, String) {
+    let mut greeting = String::new();
     loop {
         let line = line_of(lines).expect("it says where its page is");
         if let Some(origin) = line.trim().strip_prefix("page") {
-            return origin.trim().to_owned();
+            return (greeting, origin.trim().to_owned());
         }
+        greeting.push_str(&line);
     }
 }
 

@@ -654,6 +654,17 @@ fn an_answer_without_a_body_is_one_that_has_ended() {
 }
 
 #[test]
+fn the_welcome_names_the_proxy_on_the_way_without_its_credentials() {
+    let mut command = command(["--upstream", "https://opencode.ai"]);
+    command.env("HTTPS_PROXY", "http://user:secret@127.0.0.1:9");
+    let program = Program::started(command);
+    assert_eq!(
+        program.greeting,
+        "Calls go on to https://opencode.ai, through the proxy at 127.0.0.1\n"
+    );
+}
+
+#[test]
 fn an_upstream_that_cannot_be_reached_is_named() {
     let closed = Upstream::new().address();
     let program = Program::proxy(&format!("http://{closed}"));
@@ -661,7 +672,9 @@ fn an_upstream_that_cannot_be_reached_is_named() {
     assert_eq!(response.status(), 502);
     let body: Value = serde_json::from_str(&response.text().unwrap()).unwrap();
     let message = body["error"]["message"].as_str().unwrap();
-    assert!(message.starts_with(&format!("opencode-gateway cannot reach http://{closed}: ")));
+    let told = format!("opencode-gateway cannot reach http://{closed}: ");
+    let cause = message.strip_prefix(&told).unwrap();
+    assert!(cause.contains("refused"), "{cause}");
     let call = program.call(1, |call| call["error"].is_string());
     assert_eq!(call["error"], "Unreachable");
 }

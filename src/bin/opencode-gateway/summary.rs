@@ -68,6 +68,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_summary_names_what_was_counted_and_leaves_out_rare_faults_that_did_not_happen() {
+        let mut totals = Totals {
+            calls: 1_200,
+            conversations: 3,
+            shared: 2,
+            prompt_tokens: 4_000,
+            cached_tokens: 1_000,
+            cost: Some(0.125),
+            ..Totals::default()
+        };
+        let expected = "\
+calls                     1,200
+conversations             3
+without a session         0
+moved to another session  0
+sharing a session         2
+cached                    25 % of 4,000 prompt tokens
+cost                      $0.1250
+";
+        assert_eq!(Summary(totals.clone()).to_string(), expected);
+
+        (totals.shared, totals.prompt_tokens, totals.cost) = (0, 0, None);
+        let summary = Summary(totals).to_string();
+        assert!(!summary.contains("sharing"), "{summary}");
+        assert!(summary.ends_with(
+            "\ncached                    nothing told\ncost                      nothing told\n"
+        ));
+    }
+
+    #[test]
     fn long_numbers_are_grouped() {
         let numbers = [0, 999, 1000, 1_234_567].map(thousands);
         assert_eq!(numbers, ["0", "999", "1,000", "1,234,567"]);

@@ -209,6 +209,69 @@ mod tests {
         assert!(lines[3].contains(back), "{}", lines[3]);
     }
 
+    /// A call in the session "one", answered with this.
+    fn answered(answer: &Answer) -> SeenRequest {
+        let log = Log::default();
+        let call = Request::post("/zen/v1/messages").header("x-opencode-session", "one");
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        let number = log.record(&head, "{}");
+        log.answer(number, answer);
+        log.get(number).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_is_a_reason_of_its_own_unless_a_mark_says_it() {
+        let mut limit = Answer::with_status(StatusCode::TOO_MANY_REQUESTS);
+        let mut request = answered(&limit);
+        let of = |request: &SeenRequest| reason(request).unwrap();
+        assert_eq!(of(&request), ("Too Many Requests".to_owned(), RED));
+        limit.error = Some("GoUsageLimitError".to_owned());
+        request = answered(&limit);
+        assert_eq!(of(&request), ("GoUsageLimitError".to_owned(), RED));
+        request.marks = vec![Mark::Missing];
+        assert_eq!(of(&request).0, "no session, GoUsageLimitError");
+
+        request.error = Some("MissingSessionID".to_owned());
+        assert_eq!(of(&request), ("no session".to_owned(), RED));
+        // The gateway may know no session where the log does.
+        request.marks = vec![];
+        assert_eq!(of(&request), ("MissingSessionID".to_owned(), RED));
+    }
+
+    #[test]
+    fn what_may_be_a_fork_is_yellow_unless_it_was_refused_and_every_other_fault_is_red() {
+        let mut request = answered(&Answer::with_status(StatusCode::OK));
+        assert_eq!(reason(&request), None);
+        let moved = |back| Mark::Moved {
+            continues: 1,
+            from: "two".to_owned(),
+            back,
+        };
+        for (marks, style) in [
+            (vec![moved(false)], YELLOW),
+            (vec![moved(true)], RED),
+            (vec![moved(false), Mark::Malformed], RED),
+        ] {
+            request.marks = marks;
+            assert_eq!(reason(&request).unwrap().1, style, "{:?}", request.marks);
+        }
+        request.marks = vec![moved(false)];
+        request.status = Some(StatusCode::BAD_GATEWAY);
+        assert_eq!(reason(&request).unwrap().1, RED);
+    }
+
+    #[test]
+    fn a_call_that_ended_in_good_order_before_its_answer_did_has_a_dim_note() {
+        let mut request = answered(&Answer::with_status(StatusCode::OK));
+        request.error_message = Some("the client left".to_owned());
+        assert_eq!(reason(&request), Some(("the client left".to_owned(), DIM)));
+        request.marks = vec![Mark::Malformed];
+        assert_eq!(
+            reason(&request),
+            Some(("malformed session".to_owned(), RED))
+        );
+    }
+
     #[test]
     fn a_line_is_never_wider_than_the_terminal() {
         for width in [0, 1, 20, 39, 40, 80, 120] {

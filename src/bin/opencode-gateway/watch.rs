@@ -131,3 +131,61 @@ impl Watching {
         Ok((last, self.output.await?.err()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use http::Request;
+    use reqwest_opencode_session::testing::Log;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn record(log: &Log) -> u64 {
+        let call = Request::post("/zen/v1/messages");
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        log.record(&head, "{}")
+    }
+
+    fn watch(log: &Log) -> (Journal, Watching) {
+        let journal = Journal::new(log.clone(), None);
+        let (page, _) = broadcast::channel(16);
+        let watching = Watch::start(journal.clone(), Output::Nothing, page);
+        (journal, watching)
+    }
+
+    #[tokio::test]
+    async fn every_call_up_to_the_end_is_counted() {
+        // Whether the end or a call is noticed first differs from round to round.
+        for _ in 0..8 {
+            let log = Log::default();
+            let (journal, watching) = watch(&log);
+            for _ in 0..1001 {
+                record(&log);
+            }
+            assert_eq!(watching.finish().await.unwrap().0, 1001);
+            assert_eq!(journal.totals().calls, 1001);
+        }
+    }
+
+    #[tokio::test]
+    async fn it_stops_while_calls_go_on_coming() {
+        let log = Log::default();
+        let (_, watching) = watch(&log);
+        let has_stopped = Arc::new(AtomicBool::new(false));
+        let calls = {
+            let has_stopped = has_stopped.clone();
+            thread::spawn(move || {
+                while !has_stopped.load(Ordering::Relaxed) {
+                    record(&log);
+                }
+            })
+        };
+        let finished = timeout(Duration::from_secs(20), watching.finish()).await;
+        has_stopped.store(true, Ordering::Relaxed);
+        calls.join().unwrap();
+        assert!(finished.is_ok());
+    }
+}
