@@ -243,6 +243,7 @@ mod unix {
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
+    use crate::program::terminal;
 
     #[test]
     fn a_command_that_a_signal_ends_has_the_code_of_a_shell() {
@@ -268,6 +269,28 @@ mod unix {
             let output = child.wait_with_output().unwrap();
             assert_ends(&output, 130, "because the check was stopped before its end");
         }
+    }
+
+    #[test]
+    fn ctrl_c_in_a_terminal_reaches_the_command_by_the_terminal_alone() {
+        let script = "trap 'echo INT' INT; trap 'echo TERM; exit 0' TERM; echo ready; \
+            while :; do sleep 0.05; done";
+        let mut command = command(["--check", "--", "sh", "-c", script]);
+        let (_screen, terminal) = terminal(80);
+        command
+            .stdin(terminal)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        // Time enough to pass it on, which would be wrong.
+        thread::sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "TERM");
+        let output = child.wait_with_output().unwrap();
+        assert_ends(&output, 130, "because the check was stopped before its end");
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 use std::env;
 use std::ffi::OsStr;
+#[cfg(unix)]
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+#[cfg(unix)]
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -103,27 +107,10 @@ impl Program {
     /// It writes to a terminal with this many columns.
     #[cfg(unix)]
     pub fn in_terminal(columns: u16) -> Self {
-        use rustix::fs::{Mode, OFlags};
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        use rustix::termios::{Winsize, tcsetwinsize};
-
-        let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&screen).unwrap();
-        unlockpt(&screen).unwrap();
-        let path = ptsname(&screen, vec![]).unwrap();
-        let flags = OFlags::RDWR | OFlags::NOCTTY;
-        let terminal = rustix::fs::open(path, flags, Mode::empty()).unwrap();
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&terminal, size).unwrap();
+        let (screen, terminal) = terminal(columns);
         let mut command = command(["--listen", "0"]);
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         let child = command.stdout(terminal).spawn().unwrap();
-        let screen = std::fs::File::from(screen);
         Self::reading(child, Box::new(screen), Stream::Output)
     }
 
@@ -216,6 +203,29 @@ impl Program {
     pub fn wait_with_output(mut self) -> Output {
         self.child.take().unwrap().wait_with_output().unwrap()
     }
+}
+
+/// A terminal with this many columns: what a user sees, and what a program gets.
+#[cfg(unix)]
+pub fn terminal(columns: u16) -> (File, OwnedFd) {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+
+    let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&screen).unwrap();
+    unlockpt(&screen).unwrap();
+    let path = ptsname(&screen, vec![]).unwrap();
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let terminal = rustix::fs::open(path, flags, Mode::empty()).unwrap();
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&terminal, size).unwrap();
+    (screen.into(), terminal)
 }
 
 enum Stream {
