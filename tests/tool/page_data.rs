@@ -202,9 +202,9 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         let listed = program.data(&format!("/api/calls?faults={reason}"));
         assert_eq!(numbers(&listed["calls"]), expected, "{reason}");
     }
-    // A call without a session counts where the call is that it continues.
+    // The conversation that they continue missed both calls without a session.
     let found = program.data("/api/conversations?session=one");
-    assert_eq!(found["conversations"][0]["missed"], 1);
+    assert_eq!(found["conversations"][0]["missed"], 2);
 }
 
 #[test]

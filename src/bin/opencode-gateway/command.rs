@@ -21,32 +21,68 @@ pub enum End {
     },
 }
 
-/// Runs the command with this environment until it ends.
-///
-/// # Errors
-///
-/// Where signals cannot be taken over, or the command cannot be waited for.
-pub async fn run(command: &[OsString], origin: &str, key: &str) -> io::Result<End> {
-    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    // Before the command is there: from now on a signal no longer ends us without a report.
-    let mut signals = Signals::new()?;
-    let mut command = Command::new(program);
-    command.args(arguments).envs(environment(origin, key));
-    // A token of another service, which an SDK would send besides the key.
-    command.env_remove("ANTHROPIC_AUTH_TOKEN");
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return Ok(End::NotStarted(error)),
-    };
-    let mut stopped = false;
-    loop {
-        tokio::select! {
-            status = child.wait() => return Ok(End::Ended { status: status?, stopped }),
-            signal = signals.next() => {
-                pass_on(signal, stopped, &mut child)?;
-                stopped = true;
+/// The command, and what it is told of the gateway.
+pub struct Agent<'a> {
+    pub command: &'a [OsString],
+    pub origin: &'a str,
+    pub key: &'a str,
+}
+
+impl Agent<'_> {
+    /// Runs it until it ends.
+    ///
+    /// # Errors
+    ///
+    /// If signals cannot be taken over, or the command cannot be waited for.
+    pub async fn run(&self) -> io::Result<End> {
+        let (program, arguments) = self
+            .command
+            .split_first()
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        // Before the command is there: from now on a signal no longer ends us without a report.
+        let mut signals = Signals::new()?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .envs(environment(self.origin, self.key));
+        // A token of another service, which an SDK would send besides the key.
+        command.env_remove("ANTHROPIC_AUTH_TOKEN");
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return Ok(End::NotStarted(error)),
+        };
+        let mut stopped = false;
+        loop {
+            tokio::select! {
+                status = child.wait() => return Ok(End::Ended { status: status?, stopped }),
+                signal = signals.next() => {
+                    pass_on(signal, stopped, &mut child)?;
+                    stopped = true;
+                }
             }
         }
+    }
+}
+
+/// The command as one would type it, or its beginning.
+impl fmt::Display for Agent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 100;
+        let words = self.command.iter().map(|word| {
+            let word = word.to_string_lossy();
+            let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
+            match !word.is_empty() && word.chars().all(plain) {
+                true => word.into_owned(),
+                false => format!("'{}'", word.replace('\'', r"'\''")),
+            }
+        });
+        let mut line = words.collect::<Vec<_>>().join(" ");
+        line = line.replace(char::is_control, " ");
+        if let Some((end, _)) = line.char_indices().nth(LONGEST) {
+            line.truncate(end);
+            line.push('…');
+        }
+        f.write_str(&line)
     }
 }
 
@@ -148,24 +184,4 @@ fn signal_of(status: ExitStatus) -> Option<i32> {
     return std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(windows)]
     return status.code().and(None);
-}
-
-/// The command as one would type it, or its beginning.
-pub fn shown(command: &[OsString]) -> String {
-    const LONGEST: usize = 100;
-    let words = command.iter().map(|word| {
-        let word = word.to_string_lossy();
-        let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
-        match !word.is_empty() && word.chars().all(plain) {
-            true => word.into_owned(),
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    });
-    let mut line = words.collect::<Vec<_>>().join(" ");
-    line = line.replace(char::is_control, " ");
-    if let Some((end, _)) = line.char_indices().nth(LONGEST) {
-        line.truncate(end);
-        line.push('…');
-    }
-    line
 }

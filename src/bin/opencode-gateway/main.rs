@@ -30,8 +30,10 @@ use reqwest_opencode_session::SessionId;
 use reqwest_opencode_session::testing::Gateway;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
+use tokio::sync::watch::Receiver;
 
 use crate::check::{Check, Left};
+use crate::command::Agent;
 use crate::journal::Journal;
 use crate::options::{Options, Upstream};
 use crate::output::{Output, Voice};
@@ -128,62 +130,88 @@ async fn run(options: Options) -> Result<u8> {
         names: options.allow_host.clone(),
     };
     tokio::spawn(server.run(listener));
-    let watching = Watch::start(journal.clone(), output, changes);
-    let Some(key) = key else {
-        return serve(watching, &journal, voice).await;
+    let running = Running {
+        watching: Watch::start(journal.clone(), output, changes),
+        journal,
+        voice,
     };
-
-    let command = command::shown(&options.command);
-    voice.say(&format!(
-        "opencode-gateway: running {command}\nopencode-gateway: its calls are at {origin}\n"
-    ));
-    let end = command::run(&options.command, &origin, &key).await;
-    let mut end = end.with_context(|| format!("cannot wait for {command}"))?;
-    let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
-    let finished = async { (check::settle(under_way).await, watching.finish().await) };
-    let (left, (last, unwritten), stopped) = tokio::select! {
-        (left, finished) = finished => (left, finished?, false),
-        _ = signals.next() => (Left::default(), (journal.last(), None), true),
-    };
-    if stopped {
-        end.stop();
+    match &key {
+        None => running.serve().await,
+        Some(key) => {
+            let agent = Agent {
+                command: &options.command,
+                origin: &origin,
+                key,
+            };
+            running.check(&agent, under_way).await
+        }
     }
-    if let Some(error) = &unwritten {
-        voice.say(&format!("error: cannot write all calls: {error}\n"));
-    }
-    let check = Check {
-        journal: &journal,
-        end,
-        origin: &origin,
-        last,
-        left,
-        unwritten,
-    };
-    voice.say(&check);
-    if stopped {
-        // Whoever reads the output may have stopped reading, so it is not waited for.
-        process::exit(check.code().into());
-    }
-    Ok(check.code())
 }
 
-/// Serves until a signal, or until nobody reads the output any more.
-async fn serve(mut watching: Watching, journal: &Journal, voice: Voice) -> Result<u8> {
-    let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
-    tokio::select! {
-        error = watching.failed() => match error.kind() {
-            io::ErrorKind::BrokenPipe => return Ok(0),
-            _ => return Err(anyhow!(error).context("cannot write a call")),
-        },
-        _ = signals.next() => {}
+/// The program while it answers calls.
+struct Running {
+    journal: Journal,
+    watching: Watching,
+    voice: Voice,
+}
+
+impl Running {
+    /// Serves until a signal, or until nobody reads the output any more.
+    async fn serve(mut self) -> Result<u8> {
+        let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
+        tokio::select! {
+            error = self.watching.failed() => match error.kind() {
+                io::ErrorKind::BrokenPipe => return Ok(0),
+                _ => return Err(anyhow!(error).context("cannot write a call")),
+            },
+            _ = signals.next() => {}
+        }
+        tokio::select! {
+            finished = self.watching.finish() => drop(finished?),
+            // Whoever reads the output has stopped reading, so it cannot be written to its end.
+            _ = signals.next() => process::exit(130),
+        }
+        self.voice
+            .say(&format!("\n{}", Summary(self.journal.totals())));
+        Ok(0)
     }
-    tokio::select! {
-        finished = watching.finish() => drop(finished?),
-        // Whoever reads the output has stopped reading, so it cannot be written to its end.
-        _ = signals.next() => process::exit(130),
+
+    /// Runs the command of `--check`, and judges its calls.
+    async fn check(self, agent: &Agent<'_>, under_way: Receiver<usize>) -> Result<u8> {
+        self.voice.say(&format!(
+            "opencode-gateway: running {agent}\nopencode-gateway: its calls are at {}\n",
+            agent.origin
+        ));
+        let end = agent.run().await;
+        let mut end = end.with_context(|| format!("cannot wait for {agent}"))?;
+        let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
+        let finished = async { (check::settle(under_way).await, self.watching.finish().await) };
+        let (left, (last, unwritten), stopped) = tokio::select! {
+            (left, finished) = finished => (left, finished?, false),
+            _ = signals.next() => (Left::default(), (self.journal.last(), None), true),
+        };
+        if stopped {
+            end.stop();
+        }
+        if let Some(error) = &unwritten {
+            self.voice
+                .say(&format!("error: cannot write all calls: {error}\n"));
+        }
+        let check = Check {
+            journal: &self.journal,
+            end,
+            origin: agent.origin,
+            last,
+            left,
+            unwritten,
+        };
+        self.voice.say(&check);
+        if stopped {
+            // Whoever reads the output may have stopped reading, so it is not waited for.
+            process::exit(check.code().into());
+        }
+        Ok(check.code())
     }
-    voice.say(&format!("\n{}", Summary(journal.totals())));
-    Ok(0)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener> {

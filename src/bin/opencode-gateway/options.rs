@@ -212,12 +212,17 @@ impl std::fmt::Display for Upstream {
     }
 }
 
-/// Whether a host, as it stands in a URL, is this machine's loopback interface.
-pub fn is_loopback(host: &str) -> bool {
+/// The IP address that a host of a URL is, if it is one.
+pub fn ip_of(host: &str) -> Option<IpAddr> {
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    match address.parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => {
+    address.parse().ok()
+}
+
+/// Whether a host of a URL is this machine's loopback interface.
+pub fn is_loopback(host: &str) -> bool {
+    match ip_of(host) {
+        Some(address) => address.is_loopback(),
+        None => {
             let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
             name == "localhost" || name.ends_with(".localhost")
         }

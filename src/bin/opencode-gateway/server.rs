@@ -16,7 +16,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
-use crate::options::is_loopback;
+use crate::options::{ip_of, is_loopback};
 use crate::page;
 use crate::upstream::Forward;
 
@@ -98,12 +98,8 @@ impl Server {
     }
 
     fn is_our_name(&self, host: &str, local: Option<IpAddr>) -> bool {
-        let address = host.trim_start_matches('[').trim_end_matches(']');
         is_loopback(host)
-            || address
-                .parse()
-                .ok()
-                .is_some_and(|ip: IpAddr| Some(ip) == local)
+            || ip_of(host).is_some_and(|address| Some(address) == local)
             || self
                 .names
                 .iter()
