@@ -186,10 +186,14 @@ pub(super) struct NotFound<'a> {
 impl fmt::Display for NotFound<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, path } = self;
+        let is_cut = path.chars().nth(Self::LONGEST).is_some();
         let (nearest_method, nearest) = self.nearest();
         write!(
             f,
-            "There is no {method} {path}. The nearest path is {nearest_method} {nearest}"
+            "There is no {method} {path:.longest$}{rest}. \
+            The nearest path is {nearest_method} {nearest}",
+            longest = Self::LONGEST,
+            rest = if is_cut { "…" } else { "" },
         )?;
         match Call::at_end_of(&nearest).map(|call| call.format) {
             Some(Format::ChatCompletions | Format::Responses) => {
@@ -208,6 +212,9 @@ impl fmt::Display for NotFound<'_> {
 }
 
 impl NotFound<'_> {
+    /// How much of a path is compared and shown, in characters.
+    const LONGEST: usize = 200;
+
     fn nearest(&self) -> (Method, String) {
         let model = self
             .path
@@ -244,22 +251,26 @@ impl NotFound<'_> {
         }
         paths.push((Method::POST, format!("/zen/v1/models/{model}:{action}")));
         paths.push((Method::GET, "/zen/go/v1/usage".to_owned()));
-        let nearest = paths
-            .into_iter()
-            .min_by_key(|(method, path)| (distance(self.path, path), method != self.method));
+        // An encoded slash stands for one.
+        let own: String = self.path.chars().take(Self::LONGEST).collect();
+        let own = own.to_ascii_lowercase().replace("%2f", "/");
+        let nearest = paths.into_iter().min_by_key(|(method, path)| {
+            let (segments, letters) = distance(&own, &path.to_ascii_lowercase());
+            (segments, letters, method != self.method)
+        });
         nearest.expect("there are paths")
     }
 }
 
-/// How many segments must be put in, taken away or changed; the first and the last ones count twice,
-/// because they say whom the client calls and what it wants.
-fn distance(one: &str, other: &str) -> usize {
-    let segments = |path: &str| -> Vec<String> {
-        let path = path.trim_matches('/').to_ascii_lowercase();
-        path.split('/').map(str::to_owned).collect()
-    };
+/// How many segments must be put in, taken away or changed, and how many letters of the last one.
+/// The first and the last segment count twice: they say whom the client calls, and what it wants.
+fn distance(one: &str, other: &str) -> (usize, usize) {
+    let segments = |path| -> Vec<&str> { str::trim_matches(path, '/').split('/').collect() };
     let (one, other) = (segments(one), segments(other));
-    strsim::generic_levenshtein(&one, &other)
+    let distance = strsim::generic_levenshtein(&one, &other)
         + usize::from(one.first() != other.first())
-        + usize::from(one.last() != other.last())
+        + usize::from(one.last() != other.last());
+    let last = one.last().zip(other.last());
+    let letters = last.map_or(0, |(one, other)| strsim::levenshtein(one, other));
+    (distance, letters)
 }

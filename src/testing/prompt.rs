@@ -248,15 +248,19 @@ fn is_answer(message: &Value) -> bool {
         )
 }
 
-/// Whether the user said it, or a tool answered in the user's name.
+/// Whether it is a message of the user. One without a role is, unless it is an item of another type.
 fn is_users(message: &Value) -> bool {
-    matches!(role(message), "" | "user") && !is_answer(message)
+    match role(message) {
+        "user" => true,
+        "" => matches!(message["type"].as_str(), None | Some("message")),
+        _ => false,
+    }
 }
 
-/// Whether it is a tool's answer inside of a message.
+/// Whether it is the result of a tool or a search inside of a message.
 fn is_result(block: &Value) -> bool {
     let kind = block["type"].as_str();
-    kind.is_some_and(|kind| kind.ends_with("tool_result"))
+    kind.is_some_and(|kind| kind.ends_with("tool_result") || kind == "search_result")
 }
 
 /// A message as text, its role first and its content before its other fields, so that the text of

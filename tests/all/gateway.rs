@@ -527,6 +527,12 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         ),
         ("/zen/v1/models/m:countTokens", "/zen/v1/models"),
         ("/", "/zen/"),
+        ("/zen/go/v1/mesages", "POST /zen/go/v1/messages"),
+        (
+            "/zen/go/v1/chat%2Fcompletions",
+            "POST /zen/go/v1/chat/completions",
+        ),
+        ("/Zen/Go/V1/Responses", "POST /zen/go/v1/responses"),
     ] {
         let response = post(&gateway, path).body(PROMPT).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
@@ -559,6 +565,24 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
             message.contains(&format!("The nearest path is {nearest}")),
             "{message}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_long_path_that_is_none_is_told_by_its_beginning() {
+    let gateway = start();
+    for (length, shown) in [(190, 190), (191, 190), (60_000, 190)] {
+        let path = format!("/zen/go/v1/{}", "m".repeat(length - 1));
+        let response = post(&gateway, &path).body(PROMPT).send().await.unwrap();
+        let body: Value = response.json().await.unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        let rest = if length > shown { "…" } else { "" };
+        let told = format!(
+            "There is no POST /zen/go/v1/{}{rest}. The",
+            "m".repeat(shown - 1)
+        );
+        assert!(message.starts_with(&told), "{message}");
+        assert!(message.contains("POST /zen/go/v1/messages"), "{message}");
     }
 }
 
@@ -965,6 +989,7 @@ async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
         "content": [{"type": "text", "text": "Noon."}, {"type": "text", "text": "Or later."}],
     });
     let text = |text| json!({"type": "text", "text": text});
+    let found = json!({"type": "search_result", "content": [text("It is noon.")]});
     for (path, body, words) in [
         (
             CHAT,
@@ -984,8 +1009,15 @@ async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
                 {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Well."}]},
                 {"type": "function_call", "call_id": "1", "name": "clock", "arguments": "{}"},
                 {"type": "function_call_output", "call_id": "1", "output": "Noon."},
+                {"type": "compaction", "content": "A summary."},
+                {"type": "mcp_approval_response", "text": "Approved."},
             ]}),
             "What time is it?",
+        ),
+        (
+            "/zen/v1/responses",
+            json!({"input": [asked, {"type": "message", "content": "In London, please."}]}),
+            "In London, please.",
         ),
         (
             "/zen/v1/messages",
@@ -997,7 +1029,7 @@ async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
             json!({"messages": [
                 asked,
                 call,
-                {"role": "user", "content": [result, text("In London,"), text("please.")]},
+                {"role": "user", "content": [result, found, text("In London,"), text("please.")]},
             ]}),
             "In London, please.",
         ),
