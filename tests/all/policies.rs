@@ -212,7 +212,7 @@ fn a_refusal_names_origins_and_no_secrets_and_says_what_to_do() {
     assert_eq!(
         refused.to_string(),
         "the redirect from https://opencode.ai to https://example.com:8443 was refused: \
-         the session must not go to a non-target; if it should, add that origin as a `Target`"
+         the session may go only to targets; to allow that origin, add it as a `Target`"
     );
     assert!(!format!("{refused:?}").contains("secret"));
 }

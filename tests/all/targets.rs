@@ -472,7 +472,7 @@ fn the_errors_say_what_to_do() {
     );
     assert_eq!(
         message("https://opencode.ai/zen"),
-        "the target goes on after host and port, from character 20 on; \
+        "the target continues after host and port, at character 20; \
          leave out path, query and fragment"
     );
     // What may be a password is not repeated.

@@ -15,7 +15,7 @@ pub struct Provider {
     pub key: String,
 }
 
-/// `openrouter` is `https://openrouter.ai`. OpenCode is a target by itself.
+/// `openrouter` is `https://openrouter.ai`. OpenCode is a target by default.
 pub fn client(openrouter: &str) -> Result<ClientWithMiddleware> {
     let openrouter = openrouter
         .parse::<Target>()?
@@ -29,7 +29,7 @@ pub fn client(openrouter: &str) -> Result<ClientWithMiddleware> {
     Ok(client)
 }
 
-/// An answer, in a session that no other gateway sees.
+/// Gets an answer, in a session that no other gateway sees.
 pub async fn answer(
     http: &ClientWithMiddleware,
     provider: &Provider,

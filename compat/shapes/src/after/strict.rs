@@ -45,7 +45,7 @@ impl Provider {
     }
 }
 
-/// The call that nothing gave a session, where that is what went wrong.
+/// Returns the call that has no session, if that is what went wrong.
 pub fn missing_session(error: &anyhow::Error) -> Option<&MissingSession> {
     match error.downcast_ref() {
         Some(reqwest_middleware::Error::Middleware(error)) => error.downcast_ref(),

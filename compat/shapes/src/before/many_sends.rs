@@ -29,7 +29,7 @@ impl Agent {
         })
     }
 
-    /// An agent's conversation. A subagent's is one more, inside it.
+    /// An agent's conversation. A subagent's runs inside it.
     pub async fn converse(&self, prompts: &[&str]) -> Result<()> {
         self.answer_all(prompts)
             .await
