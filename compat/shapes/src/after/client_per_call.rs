@@ -1,4 +1,4 @@
-//! A client that is built anew for each call.
+//! A client that is built for each call.
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;

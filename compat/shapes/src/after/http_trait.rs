@@ -1,4 +1,4 @@
-//! An application with an HTTP trait of its own, over `http::Request`.
+//! An application with its own HTTP trait, over `http::Request`.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A job queue: a turn begins in one process and goes on in another.
+//! A job queue: a turn begins in one process and continues in another.
 
 use anyhow::Result;
 use reqwest::{Client, Url};

@@ -1,4 +1,4 @@
-//! A plain client whose `.send()` stands in many places.
+//! A plain client that calls `.send()` in many places.
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;

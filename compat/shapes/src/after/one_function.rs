@@ -1,4 +1,4 @@
-//! A plain client whose requests all pass one function.
+//! A plain client whose requests all go through one function.
 
 use anyhow::Result;
 use futures::TryStreamExt;

@@ -1,4 +1,4 @@
-//! A proxy that sends its tenants' sessions on under ids that tell nothing.
+//! A proxy that forwards its tenants' sessions under opaque ids.
 
 use anyhow::Result;
 use http::HeaderMap;

@@ -1,4 +1,4 @@
-//! One client for several gateways, each with its own session header and ids of its own.
+//! One client for several gateways, each with its own session header and its own ids.
 
 use anyhow::Result;
 use reqwest::Client;

@@ -1,4 +1,5 @@
-//! A client that refuses a call without a session, and a list of models that belongs to none.
+//! A client that refuses a call without a session, and fetches the list of models without a
+//! conversation.
 
 use anyhow::Result;
 use reqwest::Client;

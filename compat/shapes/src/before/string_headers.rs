@@ -1,4 +1,4 @@
-//! An application that holds its headers as pairs of strings.
+//! An application that keeps its headers as pairs of strings.
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
