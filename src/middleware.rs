@@ -519,14 +519,22 @@ pub enum BuildError {
     NoTargets,
     /// One target is listed twice, with different session headers.
     #[error(
-        "the target {target} has two session headers, `{}` and `{}`; keep one of them",
-        headers[0], headers[1]
+        "the target {target} is listed with {}; keep one of them",
+        both(headers)
     )]
     #[non_exhaustive]
     TwoSessionHeaders {
         /// The target.
         target: String,
-        /// Its session headers.
+        /// Its session headers. Both are `x-opencode-session` if one of the two takes OpenCode's
+        /// other headers, too.
         headers: [String; 2],
     },
+}
+
+fn both([one, other]: &[String; 2]) -> String {
+    match one == other {
+        true => format!("all of OpenCode's headers and with `{one}` alone"),
+        false => format!("two session headers, `{one}` and `{other}`"),
+    }
 }

@@ -1,6 +1,6 @@
 //! The rule: which session a request to a target carries, and in which headers.
 //!
-//! Pure, over a URL, a `HeaderMap` and `Extensions`. Every entry point calls it.
+//! It needs a URL, a `HeaderMap` and `Extensions`, and no HTTP client. Every entry point calls it.
 
 use std::borrow::Cow;
 use std::cell::Cell;

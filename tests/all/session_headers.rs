@@ -221,6 +221,11 @@ fn one_origin_with_two_session_headers_is_refused_and_both_are_named() {
             "https://opencode.ai",
             [None, Some("x-one")],
         ),
+        (
+            "https://a.test",
+            "https://a.test",
+            [None, Some("x-opencode-session")],
+        ),
     ] {
         let error = OpencodeSessionMiddleware::builder()
             .target(target(origin, headers[0]))
@@ -243,6 +248,11 @@ fn one_origin_with_two_session_headers_is_refused_and_both_are_named() {
         for part in [named, &both[0], &both[1]] {
             assert!(error.to_string().contains(part.as_str()), "{error}");
         }
+        let words = match both[0] == both[1] {
+            true => "is listed with all of OpenCode's headers and with `x-opencode-session` alone;",
+            false => "is listed with two session headers, `x-",
+        };
+        assert!(error.to_string().contains(words), "{error}");
     }
     // Neither the same header again nor another port is a contradiction.
     OpencodeSessionMiddleware::builder()

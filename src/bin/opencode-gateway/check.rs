@@ -306,6 +306,7 @@ mod tests {
         call();
         count();
         assert_eq!(check(1).code(), 0);
+        assert!(!check(1).to_string().contains("dropped"));
         // What comes after the last call that is judged changes nothing.
         call();
         assert_eq!(check(1).code(), 0);
