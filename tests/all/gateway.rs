@@ -1,6 +1,7 @@
 //! The loopback gateway: what it answers and refuses, to a client without any middleware.
 
 use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -801,6 +802,17 @@ fn a_gateway_needs_no_runtime_and_says_where_it_cannot_listen() {
         .start()
         .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_gateway_listens_on_loopback_unless_another_address_is_given() {
+    let gateway = start();
+    assert_eq!(gateway.address().ip(), Ipv4Addr::LOCALHOST);
+    let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+    // Not every system has this address.
+    if let Ok(gateway) = Gateway::builder().address(elsewhere).start() {
+        assert_eq!(gateway.address().ip(), elsewhere.ip());
+    }
 }
 
 #[tokio::test]
