@@ -321,6 +321,8 @@ mod unix {
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.map(Result::unwrap).any(|line| line == "ended"));
+        // A signal that comes before the end of the command would be passed on to it.
+        thread::sleep(Duration::from_millis(500));
         let until = Instant::now() + Duration::from_secs(20);
         while child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < until, "the program is still running");
