@@ -76,7 +76,7 @@ msrv:
 # The oldest dependencies that Cargo.toml allows. Needs a nightly toolchain and cargo-hack.
 minimal-versions:
 	rm -f Cargo.lock
-	cargo +nightly hack --no-dev-deps check --lib --all-features -Zdirect-minimal-versions \
+	cargo +nightly hack --no-dev-deps check --lib --bins --all-features -Zdirect-minimal-versions \
 		--target-dir target/minimal-versions
 	rm -f Cargo.lock
 
