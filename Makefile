@@ -11,7 +11,7 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
 
-# All tests of the library, the documentation's examples too
+# All tests of the library, and the examples in its documentation
 test:
 	cargo test --all-features
 
@@ -20,7 +20,7 @@ doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --all-features --no-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-default-features --no-deps
 
-# The same as docs.rs builds it. Needs a nightly toolchain.
+# The same, as docs.rs builds it. Needs a nightly toolchain.
 docs-rs:
 	RUSTDOCFLAGS="-D warnings --cfg docsrs" cargo +nightly doc --all-features --no-deps \
 		--target-dir target/docsrs
@@ -28,13 +28,13 @@ docs-rs:
 quickstart:
 	cargo run --example quickstart --features testing
 
-# The SDKs, and the shapes of real clients. Needs OpenSSL's headers (Debian: libssl-dev).
+# The SDKs, and the typical clients. Needs OpenSSL's headers (Debian: libssl-dev).
 compat:
 	cargo test --manifest-path compat/Cargo.toml
 	cargo test --manifest-path compat/shapes/Cargo.toml
 
-# Whether the newest opencode and pi still send what was captured. Needs Node.js, npm and git;
-# installs the two into target/wire.
+# Checks whether the newest opencode and pi still send what was captured. Needs Node.js, npm and
+# git, and installs both clients into target/wire.
 wire:
 	cargo run --quiet --manifest-path compat/wire/Cargo.toml
 
@@ -51,36 +51,36 @@ picture:
 wasm:
 	compat/wasm/run.sh
 
-# What a request costs, against its bars. On Debian it installs valgrind.
+# Whether a request costs no more than its bars allow. On Debian it installs valgrind.
 instructions:
 	cargo run --release --manifest-path benches/instructions/Cargo.toml
 
-# The same, drawn into benches/overhead.svg
+# The same, and draws benches/overhead.svg
 chart:
 	cargo run --release --manifest-path benches/instructions/Cargo.toml -- --chart
 
-# Wall time, allocations, and a whole call. Needs a quiet machine.
+# Wall time and allocations, of a request and of a whole call. Needs a quiet machine.
 bench:
 	cargo bench --features testing,tower
 
-# Which reqwest a client gets, and what it adds in crates and in seconds of a clean build.
+# Which reqwest a client gets, and what this crate adds in crates and in build time.
 tree:
 	benches/tree.sh --time
 
-# The minimum Rust version, with the newest dependencies that it allows. Needs that toolchain:
-# RUST_1_85 says how to call its cargo.
+# The minimum Rust version, with the newest dependencies that it allows. Needs that toolchain;
+# RUST_1_85 is the command of its cargo.
 RUST_1_85 ?= cargo +1.85
 msrv:
 	$(RUST_1_85) check --all-features --all-targets --target-dir target/msrv
 
-# The oldest dependencies that Cargo.toml claims. Needs a nightly toolchain and cargo-hack.
+# The oldest dependencies that Cargo.toml allows. Needs a nightly toolchain and cargo-hack.
 minimal-versions:
 	rm -f Cargo.lock
 	cargo +nightly hack --no-dev-deps check --lib --all-features -Zdirect-minimal-versions \
 		--target-dir target/minimal-versions
 	rm -f Cargo.lock
 
-# Each feature alone and all combinations. Needs cargo-hack.
+# Every combination of features. Needs cargo-hack.
 features:
 	cargo hack clippy --lib --feature-powerset -- -D warnings
 
@@ -89,14 +89,14 @@ coverage:
 	cargo tarpaulin --all-features --engine llvm --fail-under 95 \
 		--include-files 'src/*' --out stdout
 
-# Lines that may be broken without a test that fails. Needs cargo-mutants, and hours.
+# Lines that can be broken without failing a test. Needs cargo-mutants, and hours.
 mutants:
 	cargo mutants --exclude 'src/bin/**' --output target/mutants/library \
 		-C=--features=blocking,serde,testing,tower,tracing -C=--lib -C=--test=all -C=--test=tracing
 	cargo mutants --file 'src/bin/**' --output target/mutants/tool \
 		-C=--features=gateway -C=--bins -C=--test=tool
 
-# Ten minutes for each target. Needs a nightly toolchain and cargo-fuzz.
+# Each fuzz target for ten minutes. Needs a nightly toolchain and cargo-fuzz.
 fuzz:
 	cd fuzz && for target in targets session_ids from_headers; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
@@ -106,7 +106,7 @@ fuzz:
 deny:
 	cargo deny check
 
-# What would be published
+# What a release would publish
 package:
 	cargo package --list
 	cargo publish --dry-run

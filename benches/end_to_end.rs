@@ -1,4 +1,4 @@
-//! What the middleware costs of a whole call: over loopback HTTP, with and without it in turn.
+//! What the middleware adds to a whole call over loopback HTTP, with and without it in turn.
 //!
 //! `cargo bench --features testing --bench end_to_end`
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut calls = [vec![], vec![]];
     for round in 0..=ROUNDS {
         for call in 0..CALLS {
-            // Each goes first as often as the other.
+            // Both sides go first equally often.
             for side in [call % 2, (call + 1) % 2] {
                 let taken = match side {
                     0 => measure(&without, &gateway, Some(&session)).await?,
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                             .await?
                     }
                 };
-                // The first round only warms up.
+                // The first round is only a warm-up.
                 if round > 0 {
                     calls[side].push(taken);
                 }
@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// How long a call takes.
+/// Returns how long a call takes.
 async fn measure(
     client: &ClientWithMiddleware,
     gateway: &Gateway,

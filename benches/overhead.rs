@@ -1,9 +1,6 @@
 //! Wall time and heap allocations per request.
 
-#[allow(
-    dead_code,
-    reason = "what a case is compared with matters to instructions alone"
-)]
+#[allow(dead_code, reason = "only the count of instructions compares cases")]
 mod cases;
 
 use std::sync::LazyLock;
@@ -36,7 +33,7 @@ fn one_thread(bencher: Bencher, case: &Case) {
     });
 }
 
-/// On one client for both. Each thread is as fast as one alone where nothing is shared.
+/// Two threads on one client. If they share nothing, each is as fast as one thread alone.
 #[divan::bench(args = [EMPTY, EXTENSIONS, FALLBACK], sample_size = 1000, threads = [1, 2])]
 fn threads(bencher: Bencher, name: &str) {
     static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| cases(Headers::Four));

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks which reqwest a new client gets with this crate, and shows what the crate adds to its tree.
-# With --time it also shows how long a clean build takes. TLS is left out: it is the same for all.
+# With --time it also shows how long a clean build takes. TLS is left out: it costs every client the
+# same.
 set -euo pipefail
 crate=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -27,13 +28,13 @@ for_012=("$(reqwest 0.12)" 'reqwest-middleware = "0.4"')
 ours_013=$(ours '')
 ours_012=$(ours ', default-features = false, features = ["reqwest-012"]')
 
-# What one client compiles, itself and the checkout's path left out.
+# What a client compiles, without itself and without the path of the checkout.
 crates() {
     cargo tree --quiet --manifest-path "$work/$1/Cargo.toml" --edges normal,build \
         --prefix none --format '{p}' | sed 's/ (.*//' | sort -u | grep -v "^$1 "
 }
 
-# Fails where a client's tree has, or has not, a generation of reqwest that it should (not) have.
+# Fails if a client's tree lacks a generation of reqwest that it should have, or has one too many.
 check() {
     local name=$1 generation=$2 expected=$3 found=no
     crates "$name" >"$work/$name/crates"
@@ -61,7 +62,7 @@ client ours-013 "${for_013[@]}" "$ours_013"
 client middleware-012 "${for_012[@]}"
 client ours-012 "${for_012[@]}" "$ours_012"
 
-# Seconds of a clean build of a client, by the clock and of the processor, its downloads left out.
+# Seconds of a clean build of a client, without downloads: wall time and processor time.
 seconds() {
     local manifest=$work/$1/Cargo.toml
     cargo fetch --quiet --manifest-path "$manifest"

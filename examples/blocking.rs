@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
 
-/// An application's client, which knows nothing of sessions but the one line.
+/// An application's client, in which only one line knows about sessions.
 struct Agent {
     http: Client,
     url: String,

@@ -1,4 +1,4 @@
-//! hyper-util's client: the rule works on any `http::Request`.
+//! hyper-util's client: `apply` works on any `http::Request`.
 //!
 //! `cargo run --example hyper_client --features testing`
 
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let opencode = OpencodeSessionMiddleware::builder()
         .user_agent("my-agent/1.0")
         .build()?;
-    // It follows no redirects, so there is none to guard.
+    // It follows no redirects, so there are none to check.
     let client = Client::builder(TokioExecutor::new()).build_http();
 
     let conversation = Session::new();

@@ -15,7 +15,7 @@ static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// An application's client, which knows nothing of sessions but the one line.
+/// An application's client, in which only one line knows about sessions.
 #[derive(Clone)]
 struct Agent {
     http: Client,

@@ -1,7 +1,7 @@
 //! A forwarding proxy that keeps its tenants' conversations apart.
 //!
-//! It takes the session from whatever header the incoming client used and derives another one from
-//! it, so that OpenCode learns nothing from it and no two tenants ever share one. Then it streams the
+//! It takes the session from whichever header the client used, and derives another one from it, so
+//! that OpenCode learns nothing from it and no two tenants ever share one. Then it streams the
 //! answer back.
 //!
 //! `cargo run --example proxy --features testing` starts it in front of a loopback gateway. Two
@@ -24,18 +24,18 @@ use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, SessionId};
 use tokio::net::TcpListener;
 
-/// The headers that are sent on as they came. All others stay here, and with them what they tell.
+/// The headers that are forwarded as they came. All others, and whatever they reveal, stay here.
 const FORWARDED: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
 
-/// What the proxy is told.
+/// The settings of a proxy.
 pub struct Settings {
-    /// Where requests are sent on to: an origin, such as `https://opencode.ai`.
+    /// The origin that requests are forwarded to, such as `https://opencode.ai`.
     pub upstream: String,
     /// The key that is valid there.
     pub key: String,
     /// Without it, nobody can tell which tenant's id became which session.
     pub secret: String,
-    /// The tenants' names, by the keys that they come with.
+    /// The tenants' names, by the keys that they send.
     pub tenants: HashMap<String, String>,
 }
 
@@ -44,7 +44,7 @@ struct Proxy {
     client: ClientWithMiddleware,
 }
 
-/// The proxy as a service.
+/// Builds the proxy as a service.
 pub fn router(settings: Settings) -> Result<Router, Box<dyn Error>> {
     let client = OpencodeSessionMiddleware::builder()
         .user_agent("example-proxy/1.0")
@@ -99,8 +99,8 @@ impl Proxy {
     }
 }
 
-/// The session that OpenCode sees in place of the one that a tenant claims, with its turn and its
-/// parent. The same claim of the same tenant always leads to the same session.
+/// Returns the session that OpenCode sees instead of the one that a tenant claims, with its turn
+/// and its parent. The same claim of the same tenant always leads to the same session.
 fn opaque(secret: &str, tenant: &str, claimed: &Session) -> Session {
     claimed.derived(format!("{secret}/{tenant}"))
 }
@@ -138,8 +138,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What a tenant's client does, with the header that it happens to use. It talks to the proxy alone,
-/// so it has no redirect policy.
+/// Calls the proxy as a tenant's client does, with the header that it happens to use. That client
+/// talks only to the proxy, so it needs no redirect policy.
 async fn call(proxy: SocketAddr, key: &str, header: &str) -> reqwest::Result<()> {
     reqwest::Client::builder()
         .no_proxy()

@@ -1,11 +1,11 @@
 //! Two conversations with OpenCode at once, each in a session of its own.
 //!
-//! `cargo run --example quickstart --features testing` talks to the loopback gateway and ends with
-//! what that saw.
+//! `cargo run --example quickstart --features testing` talks to the loopback gateway, and ends with
+//! a table of what the gateway saw.
 //!
 //! `cargo run --example quickstart --features testing -- --live` holds one conversation with
-//! OpenCode Go instead, with the key in `OPENCODE_API_KEY`. `OPENCODE_BASE_URL` names another
-//! gateway than `https://opencode.ai/zen/go/v1`.
+//! OpenCode Go instead, with the key in `OPENCODE_API_KEY`. `OPENCODE_BASE_URL` names a gateway
+//! other than `https://opencode.ai/zen/go/v1`.
 
 use std::env;
 use std::process::ExitCode;
@@ -123,7 +123,7 @@ fn opencode() -> OpencodeSessionMiddlewareBuilder {
         .user_agent("quickstart/1.0")
 }
 
-/// An agent whose calls know nothing of sessions.
+/// An agent whose calls know nothing about sessions.
 struct Agent {
     client: ClientWithMiddleware,
     base_url: String,
@@ -131,12 +131,12 @@ struct Agent {
 }
 
 impl Agent {
-    /// One conversation of several turns. A researcher, where there is one, helps with the first.
+    /// Holds a conversation of several turns. A researcher, if there is one, helps with the first.
     async fn conversation(&self, city: &str, session: &Session, researcher: bool) -> Result<()> {
         let mut messages = vec![json!({"role": "system", "content": guide(city)})];
         for (number, question) in QUESTIONS.into_iter().enumerate() {
             messages.push(json!({"role": "user", "content": question}));
-            // All that is done for one prompt is one turn.
+            // Everything that is done for one prompt is one turn.
             let turn = session.turn();
             let answer = self.ask(&messages).with_session(turn.clone()).await?;
             println!("  {city}, turn {}: {answer}", number + 1);
@@ -230,7 +230,7 @@ impl std::fmt::Display for Answer {
     }
 }
 
-/// A prompt of the length that makes a cache worth having.
+/// A prompt that is long enough to make a cache worthwhile.
 fn guide(city: &str) -> String {
     let rules = "Name places by their local names, and say how to reach them on foot. ".repeat(80);
     format!("You are a guide to {city}. Answer in one sentence. {rules}")

@@ -1,4 +1,4 @@
-// The README's own test needs the gateway.
+// The README's doc tests need the gateway.
 #![cfg_attr(any(feature = "testing", not(doctest)), doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

@@ -27,7 +27,7 @@ use crate::trace::Trace;
 /// # Ok::<(), reqwest::Error>(())
 /// ```
 ///
-/// A client with many places that send requests holds it in a `static`:
+/// If requests are sent from many places, keep the middleware in a `static`:
 ///
 /// ```
 /// use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt};
@@ -43,29 +43,29 @@ use crate::trace::Trace;
 /// # call().unwrap();
 /// ```
 ///
-/// Its settings stand behind a reference count: a clone allocates nothing.
+/// Its settings are reference-counted, so a clone allocates nothing.
 ///
-/// # Its doors
+/// # Entry points
 ///
-/// | what a client has | the way in |
+/// | what your client has | entry point |
 /// |---|---|
-/// | a `ClientBuilder` of reqwest | `into_client`: a `ClientWithMiddleware` |
-/// | a `RequestBuilder` of reqwest | `opencode_session`, of the trait `RequestBuilderExt` |
+/// | a `ClientBuilder` of reqwest | `into_client`, which builds a `ClientWithMiddleware` |
+/// | a `RequestBuilder` of reqwest | `opencode_session`, from the trait `RequestBuilderExt` |
 /// | a `reqwest::Request`, an [`http::Request`], [`http::request::Parts`] | [`apply`](Self::apply) |
 /// | a URL, headers and extensions | [`apply_parts`](Self::apply_parts) |
-/// | a URL, and pairs of strings | [`headers_for`](Self::headers_for) |
+/// | a URL, and headers as pairs of strings | [`headers_for`](Self::headers_for) |
 /// | a tower service | `layer`, with the feature `tower` |
 ///
-/// A door reads the session when it is called. A `ClientWithMiddleware` and a layer are called by
-/// the future that sends, so a scope around `.send()` is in time. `opencode_session`, `apply` and
-/// `headers_for` read at once, so the scope goes around the function that calls them, or
-/// [`bound_to`](Self::bound_to) names the session.
+/// Each reads the session when it is called. A `ClientWithMiddleware` and a layer are called by
+/// the future that sends, so a scope around `.send()` is enough. The others are called by your own
+/// code: put the scope around the function that calls them, or name the session with
+/// [`bound_to`](Self::bound_to).
 ///
 /// # Which requests
 ///
-/// Those whose URL a [`Target`] matches: `https://opencode.ai` and its subdomains, unless
-/// [`targets`](OpencodeSessionMiddlewareBuilder::targets) says otherwise. Where several match, the
-/// one that was added last decides.
+/// Those whose URL matches a [`Target`]: `https://opencode.ai` and its subdomains, unless
+/// [`targets`](OpencodeSessionMiddlewareBuilder::targets) says otherwise. If several match, the one
+/// that was added last decides.
 ///
 /// # Which session
 ///
@@ -77,46 +77,47 @@ use crate::trace::Trace;
 /// 4. the ambient session: the innermost [`WithSession`](crate::WithSession) scope;
 /// 5. a [`Session`] or [`SessionId`](crate::SessionId) that the application put into its own
 ///    `task_local_extensions`;
-/// 6. the answer of [`session_from`](OpencodeSessionMiddlewareBuilder::session_from);
+/// 6. what [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) returns;
 /// 7. the [`Fallback`].
 ///
-/// A header that is empty, malformed or there twice counts as absent, and is replaced.
+/// A session header that is empty, malformed or repeated counts as absent, and is never sent.
 ///
 /// # What else is sent
 ///
-/// With the session go its turn and its parent, where it has them. Turn and parent belong to their
-/// session: they are left alone where the caller's own session header is kept, and go where it is
-/// replaced or taken away. So give each request a fresh map: one that is used again keeps its whole
-/// old session. The client's name and the project are set where the caller has not set them, and so
-/// is the user agent.
+/// A session's turn and parent are sent with it, if it has them. When the caller's own session
+/// header is kept, the turn and parent beside it are left alone; when it is replaced or removed,
+/// so are they. So give each request a fresh map: by default, a reused one keeps its whole old
+/// session. The client's name, the project and the user agent are set if the caller has not set
+/// them.
 ///
-/// # Where it stands
+/// # Order
 ///
-/// Nearest to the wire: append it last. Whatever changes a request's URL, such as a failover, stands
-/// above it. Below it, the session would go along to the other host.
+/// Append it last, nearest to the wire. Whatever changes a request's URL, such as a failover, must
+/// be above it; below it, a failover would take the session to the other host.
 ///
 /// # Default headers
 ///
-/// reqwest adds a client's `default_headers`, and its `user_agent`, after every middleware, and
-/// only where a name is vacant. So the middleware does not see them, and whatever it sets wins over
-/// them. A session that is pinned there gives way; [`Fallback::Reject`] refuses a request that has no
-/// other. Pin no turn and no parent there: they would go out with every session that has none.
+/// reqwest adds a client's `default_headers` and `user_agent` after every middleware, and only if
+/// the request does not have them yet. So the middleware does not see them, and whatever it sets
+/// wins over them. A session pinned there gives way, and [`Fallback::Reject`] refuses a request
+/// that has no other. Pin no turn or parent there: they would be sent with every session that has
+/// none.
 ///
 /// # Redirects
 ///
-/// reqwest follows redirects below every middleware, and carries these headers along to whatever
-/// host it is sent to. `into_client` and `redirect_policy` keep the session on its targets;
-/// [`check_redirect`](Self::check_redirect) is the same decision for other HTTP stacks.
+/// reqwest follows redirects below every middleware, and carries these headers to whatever host it
+/// is redirected to. `into_client` and `redirect_policy` keep the session on its targets;
+/// [`check_redirect`](Self::check_redirect) makes the same decision for other HTTP stacks.
 ///
 /// # Tracing
 ///
-/// With the feature `tracing`, each request to a target is an event at debug level: the host, and
-/// where the session came from. The first request in the fallback's session is an event at info
-/// level, and the first one without a session a warning, once for a middleware and its clones.
-/// Neither a key nor a session's id is ever in an event.
+/// With the feature `tracing`, each request to a target emits an event at debug level, with the
+/// host and the source of the session. The first request in the fallback's session emits one at
+/// info level, and the first one without a session a warning, once for a middleware and its clones.
+/// No event contains a key or a session's id.
 #[derive(Clone, Default)]
 pub struct OpencodeSessionMiddleware {
-    /// None for the default settings, so that `new` can be a `const fn`.
+    /// `None` for the default settings, so that `new` can be a `const fn`.
     shared: Option<Arc<Shared>>,
     bound: Option<Session>,
 }
@@ -127,8 +128,8 @@ struct Shared {
 }
 
 impl OpencodeSessionMiddleware {
-    /// A middleware for `https://opencode.ai` and its subdomains, with the process's session as the
-    /// fallback.
+    /// Creates a middleware for `https://opencode.ai` and its subdomains, with the process's
+    /// session as the fallback.
     pub const fn new() -> Self {
         Self {
             shared: None,
@@ -136,7 +137,7 @@ impl OpencodeSessionMiddleware {
         }
     }
 
-    /// Starts from the settings of [`new`](Self::new).
+    /// Returns a builder that starts from the settings of [`new`](Self::new).
     ///
     /// ```
     /// use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware};
@@ -155,15 +156,15 @@ impl OpencodeSessionMiddleware {
         }
     }
 
-    /// The same middleware for one conversation.
+    /// Returns the same middleware, bound to one conversation.
     ///
     /// For SDKs that take a client by value and work on tasks of their own, and for plain clients
-    /// that hold their session as a value. Takes a [`Session`], a [`SessionId`](crate::SessionId), a
-    /// reference to either, or an [`Option`] of them; with `None` the middleware is bound to what it
-    /// was bound to before. It costs two reference counts.
+    /// that hold their session as a value. Takes a [`Session`], a [`SessionId`](crate::SessionId),
+    /// a reference to either, or an [`Option`] of them; `None` leaves the binding as it was. With a
+    /// `Session`, it costs two reference counts.
     ///
-    /// Where the ambient session is a turn of the same conversation, that one is sent. Any other
-    /// ambient session, such as a subagent's, is not.
+    /// If the ambient session is a turn of the same conversation, that turn is sent. Any other
+    /// ambient session, such as a subagent's, is ignored.
     ///
     /// ```
     /// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, header};
@@ -184,17 +185,17 @@ impl OpencodeSessionMiddleware {
         }
     }
 
-    /// Applies the whole rule to a request, whatever client sends it.
+    /// Applies the middleware to a request, whichever client sends it.
     ///
-    /// A `reqwest::Request` keeps its extensions to itself, so there the rule has no second line;
-    /// [`bound_to`](Self::bound_to) names the session. An [`http::Request`] whose URI has no scheme
-    /// and host, as `hyper::client::conn` takes it, is never for a target:
-    /// [`apply_parts`](Self::apply_parts) takes the whole URI beside it.
+    /// The extensions of a `reqwest::Request` are private, so they cannot name its session; use
+    /// [`bound_to`](Self::bound_to). An [`http::Request`] whose URI has no scheme and host, as
+    /// `hyper::client::conn` takes it, is never for a target: pass the whole URI to
+    /// [`apply_parts`](Self::apply_parts).
     ///
     /// # Errors
     ///
-    /// [`MissingSession`] where nothing gives a session and the fallback is [`Fallback::Reject`].
-    /// The headers are then as they were.
+    /// Returns [`MissingSession`] if nothing gives a session and the fallback is
+    /// [`Fallback::Reject`]. The headers are then unchanged.
     ///
     /// ```
     /// use reqwest_opencode_session::{Applied, OpencodeSessionMiddleware, header};
@@ -210,15 +211,15 @@ impl OpencodeSessionMiddleware {
         self.rule().apply(request)
     }
 
-    /// Applies the whole rule to the parts of a request, for any HTTP stack.
+    /// Applies the middleware to the parts of a request, for any HTTP stack.
     ///
-    /// Use the same `extensions` for each attempt of one request: the answer of
-    /// [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) is remembered there. Nothing
-    /// else is stored.
+    /// Use the same `extensions` for each attempt of one request: they remember what
+    /// [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) returned. Nothing else is
+    /// stored.
     ///
     /// # Errors
     ///
-    /// As [`apply`](Self::apply).
+    /// The same as [`apply`](Self::apply).
     ///
     /// ```
     /// use http::{Extensions, HeaderMap, Uri};
@@ -248,14 +249,14 @@ impl OpencodeSessionMiddleware {
         })
     }
 
-    /// What a request to this URL is to carry: nothing, where it is not for a target.
+    /// Returns the headers for a request to this URL: none if it is not a target.
     ///
-    /// For clients that hold headers as pairs of strings. There is never a user agent among them.
-    /// The function cannot see which headers the caller will set: skip a name that is there already.
+    /// For clients that hold headers as pairs of strings. A user agent is never among them. The
+    /// method cannot see which headers the caller sets: skip a name that is already in your list.
     ///
     /// # Errors
     ///
-    /// As [`apply`](Self::apply).
+    /// The same as [`apply`](Self::apply).
     ///
     /// ```
     /// use reqwest_opencode_session::OpencodeSessionMiddleware;
@@ -282,20 +283,20 @@ impl OpencodeSessionMiddleware {
         Ok(headers)
     }
 
-    /// Whether a request to this URL gets a session.
+    /// Returns whether a request to this URL gets a session.
     pub fn is_target<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
         self.settings().targets.find(url).is_some()
     }
 
-    /// Whether a redirect may be followed, for HTTP stacks that follow redirects by themselves.
+    /// Checks whether a redirect may be followed, for HTTP stacks that follow redirects themselves.
     ///
-    /// `previous` are the addresses of the chain until now, the first one first, and `to` is the
-    /// next one. A chain that began at a target may go on to every target that takes the session in
-    /// the same header. A chain that began elsewhere carries no session, and may go on anywhere.
+    /// `previous` holds the URLs of the chain so far, in order, and `to` is the next one. A chain
+    /// that began at a target may continue to any target that takes the same headers. A chain that
+    /// began elsewhere carries no session, and may continue anywhere.
     ///
     /// # Errors
     ///
-    /// [`RedirectRefused`] for a redirect that would carry a session off its targets.
+    /// Returns [`RedirectRefused`] if the redirect would carry a session off its targets.
     ///
     /// ```
     /// use http::Uri;
@@ -344,7 +345,7 @@ impl fmt::Debug for OpencodeSessionMiddleware {
     }
 }
 
-/// Settings for an [`OpencodeSessionMiddleware`]. Made by [`OpencodeSessionMiddleware::builder`].
+/// Builds an [`OpencodeSessionMiddleware`]. Created by [`OpencodeSessionMiddleware::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct OpencodeSessionMiddlewareBuilder {
@@ -353,31 +354,31 @@ pub struct OpencodeSessionMiddlewareBuilder {
 }
 
 impl OpencodeSessionMiddlewareBuilder {
-    /// The client's name, for `x-opencode-client`: 1 to 128 visible ASCII characters.
+    /// Sets the client's name, for `x-opencode-client`: 1 to 128 visible ASCII characters.
     pub fn client_name(mut self, name: impl AsRef<str>) -> Self {
         self.settings.client_name = self.value("client_name", header::token(name.as_ref()));
         self
     }
 
-    /// The project, for `x-opencode-project`: 1 to 128 visible ASCII characters.
+    /// Sets the project, for `x-opencode-project`: 1 to 128 visible ASCII characters.
     ///
-    /// Like a session id, it must hold no secret, path or user name.
+    /// Like a session id, it must contain no secret, path or user name.
     pub fn project(mut self, project: impl AsRef<str>) -> Self {
         self.settings.project = self.value("project", header::token(project.as_ref()));
         self
     }
 
-    /// The `user-agent` of requests that have none: 1 to 128 visible ASCII characters, and spaces
-    /// between words.
+    /// Sets the `user-agent` of requests that have none: 1 to 128 characters of visible ASCII, with
+    /// spaces allowed between words.
     ///
     /// OpenCode asks for one that names the client itself, such as `my-agent/1.0`. It wins over the
-    /// user agent of a `reqwest::ClientBuilder`, so set it in one of the two places.
+    /// user agent of a `reqwest::ClientBuilder`, so set only one of the two.
     pub fn user_agent(mut self, user_agent: impl AsRef<str>) -> Self {
         self.settings.user_agent = self.value("user_agent", header::words(user_agent.as_ref()));
         self
     }
 
-    /// Adds a target: a [`Target`], or a string that is one.
+    /// Adds a target: a [`Target`], or a string that parses as one.
     pub fn target<T>(mut self, target: T) -> Self
     where
         T: TryInto<Target, Error: Into<InvalidTarget>>,
@@ -388,7 +389,7 @@ impl OpencodeSessionMiddlewareBuilder {
         self
     }
 
-    /// Replaces all targets, the default ones too.
+    /// Replaces all targets, including the default ones.
     pub fn targets<T>(mut self, targets: impl IntoIterator<Item = T>) -> Self
     where
         T: TryInto<Target, Error: Into<InvalidTarget>>,
@@ -398,12 +399,12 @@ impl OpencodeSessionMiddlewareBuilder {
         self
     }
 
-    /// The application's own idea of the current session, asked where nothing else names one.
+    /// Sets the application's own source of the current session, asked before the fallback.
     ///
-    /// A session that it answers is remembered in the request's extensions, where the door has
-    /// them, so that a retry keeps it though the application has moved on; after `None` a retry
-    /// asks again. While it runs on a thread, no source is asked there: a request that it sends itself goes
-    /// on to the fallback.
+    /// A session that it returns is remembered in the request's extensions, if the entry point has
+    /// them, so that a retry keeps it even if the application has moved on; after `None`, a retry
+    /// asks again. While a source runs, none is asked on its thread: a request that the source
+    /// itself sends gets the fallback.
     ///
     /// ```
     /// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session};
@@ -423,24 +424,24 @@ impl OpencodeSessionMiddlewareBuilder {
         self
     }
 
-    /// The session for a request that was not given one.
+    /// Sets the session for a request that was not given one.
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.settings.fallback = fallback;
         self
     }
 
-    /// What becomes of the valid headers that the caller itself set on a request.
+    /// Sets what happens to valid headers that the caller set on a request.
     pub fn existing_header(mut self, existing_header: ExistingHeader) -> Self {
         self.settings.existing_header = existing_header;
         self
     }
 
-    /// The middleware with these settings.
+    /// Builds the middleware.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] for the first setting that was given a bad value, where there is no target,
-    /// and where one target has two session headers.
+    /// Returns a [`BuildError`] for the first setting with an invalid value, if there is no target,
+    /// or if one target has two session headers.
     pub fn build(self) -> Result<OpencodeSessionMiddleware, BuildError> {
         if let Some(error) = self.error {
             return Err(error);
@@ -501,7 +502,7 @@ impl OpencodeSessionMiddlewareBuilder {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A value breaks the rule for values.
+    /// A value is not valid.
     #[error("`{setting}` was refused: {reason}")]
     #[non_exhaustive]
     InvalidValue {
@@ -513,19 +514,27 @@ pub enum BuildError {
     /// A string is not a target.
     #[error("a target was refused: {0}")]
     InvalidTarget(InvalidTarget),
-    /// The list of targets is empty, so that no request could ever get a session.
+    /// The list of targets is empty, so no request would get a session.
     #[error("`targets` is empty, so no request would get a session; name at least one target")]
     NoTargets,
-    /// One target is there twice, with two session headers.
+    /// One target is listed twice, with different session headers.
     #[error(
-        "the target {target} has two session headers, `{}` and `{}`; keep one of them",
-        headers[0], headers[1]
+        "the target {target} is listed with {}; keep one of them",
+        both(headers)
     )]
     #[non_exhaustive]
     TwoSessionHeaders {
         /// The target.
         target: String,
-        /// Its session headers.
+        /// Its session headers. Both are `x-opencode-session` if one of the two takes OpenCode's
+        /// other headers, too.
         headers: [String; 2],
     },
+}
+
+fn both([one, other]: &[String; 2]) -> String {
+    match one == other {
+        true => format!("all of OpenCode's headers and with `{one}` alone"),
+        false => format!("two session headers, `{one}` and `{other}`"),
+    }
 }

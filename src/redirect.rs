@@ -17,30 +17,30 @@ pub struct RedirectRefused {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 enum Reason {
-    #[error("the session must not go to a non-target; if it should, add that origin as a `Target`")]
+    #[error("the session may go only to targets; to allow that origin, add it as a `Target`")]
     NoTarget,
     #[error(
         "that target takes the session in another header, or without turn and client, and a \
-         redirect cannot change what was set"
+         redirect cannot change the headers"
     )]
     OtherHeaders,
 }
 
 impl RedirectRefused {
-    /// The origin that redirected.
+    /// Returns the origin that redirected.
     pub fn from_origin(&self) -> &str {
         &self.from
     }
 
-    /// The origin that it redirected to.
+    /// Returns the origin that it redirected to.
     pub fn to_origin(&self) -> &str {
         &self.to
     }
 }
 
-/// Decides on a redirect to `to`, after requests to `previous`, the first one first.
+/// Decides on a redirect to `to`, after requests to `previous`, in order.
 ///
-/// The first address of the chain decides, because only there were headers set.
+/// The first URL of the chain decides, because headers were set only there.
 pub(crate) fn check<U: RequestUrl>(
     targets: &Targets,
     previous: &[U],

@@ -1,6 +1,6 @@
 //! The rule: which session a request to a target carries, and in which headers.
 //!
-//! Pure, over a URL, a `HeaderMap` and `Extensions`. Every door leads here.
+//! It needs a URL, a `HeaderMap` and `Extensions`, and no HTTP client. Every entry point calls it.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -17,7 +17,7 @@ use crate::session::{Ids, Session, SessionId};
 use crate::target::{self, Dialect, RequestUrl, Targets};
 use crate::trace::Trace;
 
-/// What one middleware was told to do.
+/// The settings of one middleware.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub targets: Targets,
@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub existing_header: ExistingHeader,
 }
 
-/// The application's own idea of the current session.
+/// The application's own source of the current session.
 #[derive(Clone)]
 pub(crate) struct SessionFrom(Arc<dyn Fn() -> Option<Session> + Send + Sync>);
 
@@ -41,30 +41,29 @@ pub enum Fallback {
     /// builds. Right for a program that holds one conversation, such as a command-line agent.
     #[default]
     Process,
-    /// This one.
+    /// The given session.
     Session(Session),
-    /// None: the request goes out without a session, and OpenCode Go refuses it. A session that is
-    /// pinned in a client's default headers then goes out, because reqwest adds those later.
+    /// No session: the request is sent without one, and OpenCode Go refuses it. A session that is
+    /// pinned in a client's default headers is then sent, because reqwest adds those later.
     Omit,
-    /// None: the request fails with [`MissingSession`] before it goes out. Right for a program that
-    /// holds several conversations.
+    /// No session: the request fails with [`MissingSession`] before it is sent. Right for a program
+    /// that holds several conversations.
     ///
-    /// The origin alone decides: a list of models, which the gateway would give without a session,
-    /// is fetched inside `Session::process().in_scope(…)` or by a client of its own.
+    /// Only the origin decides, not the path. The gateway gives a list of models without a session,
+    /// but here that call needs one as well, such as [`Session::process`], or a client of its own.
     Reject,
 }
 
-/// What becomes of the valid headers that the caller itself set on a request: session, client and
-/// project.
+/// What happens to valid headers that the caller set on a request: session, client and project.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExistingHeader {
-    /// They stay.
+    /// The caller's headers stay.
     #[default]
     Keep,
-    /// The middleware's own take their place. A session that the caller set counts as absent, so
-    /// under [`Fallback::Omit`] it is taken away; a client or a project stays where the middleware
-    /// has none of its own.
+    /// The middleware's own headers replace them. A session that the caller set counts as absent,
+    /// so [`Fallback::Omit`] removes it; a client or a project stays if the middleware has none of
+    /// its own.
     Replace,
 }
 
@@ -72,11 +71,11 @@ pub enum ExistingHeader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Applied {
-    /// Nothing: its URL is not that of a target.
+    /// Nothing: its URL is not a target's.
     NoTarget,
     /// It carries a session.
     Session(Source),
-    /// It goes out without a session: [`Fallback::Omit`].
+    /// It carries no session, because of [`Fallback::Omit`].
     NoSession,
 }
 
@@ -100,7 +99,7 @@ pub enum Source {
     Fallback,
 }
 
-/// A request to a target that nothing gave a session, under [`Fallback::Reject`].
+/// A request to a target has no session, and the fallback is [`Fallback::Reject`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[error(
     "no session for the request to {url}: run the call inside `.with_session(session)`, put a \
@@ -117,22 +116,22 @@ impl MissingSession {
         }
     }
 
-    /// The URL of the request, without user info, query and fragment.
+    /// Returns the URL of the request, without user info, query and fragment.
     pub fn url(&self) -> &str {
         &self.url
     }
 }
 
-/// A request whose headers the rule is applied to: `reqwest::Request` of either generation, the one
-/// of `reqwest::blocking`, [`http::Request`] and [`http::request::Parts`].
+/// A request that the middleware can be applied to: the `reqwest::Request` of either version, that
+/// of `reqwest::blocking`, [`http::Request`] or [`http::request::Parts`].
 ///
-/// This trait is sealed: it is implemented for these types alone, and for those of reqwest with the
-/// feature that brings them.
+/// This trait is sealed: it is implemented only for these types, and for reqwest's only with their
+/// features.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a request that a session can be applied to",
-    note = "an `http::Request<B>` and `http::request::Parts` are, and the `reqwest::Request` of each \
-            generation whose feature is on: `reqwest-013`, `reqwest-012`, and `blocking` beside it",
-    note = "for other types there are `apply_parts` and `headers_for`"
+    note = "`http::Request<B>` and `http::request::Parts` are, and so is the `reqwest::Request` of \
+            each version whose feature is on: `reqwest-013`, `reqwest-012`, `blocking` with either",
+    note = "for other types, use `apply_parts` or `headers_for`"
 )]
 pub trait HttpRequest: sealed::HttpRequest {}
 
@@ -147,7 +146,7 @@ pub(crate) mod sealed {
 
         fn url(&self) -> &Self::Url;
 
-        /// Calls `edit` with the headers and, where they can be reached, the extensions.
+        /// Calls `edit` with the headers and, if they are accessible, the extensions.
         fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T)
         -> T;
     }
@@ -192,7 +191,7 @@ impl<B> sealed::HttpRequest for http::Request<B> {
     }
 
     fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
-        /// Lends the extensions beside the headers, and gives them back, after a panic too.
+        /// Lends the extensions beside the headers, and gives them back, even after a panic.
         struct Lent<'a, B> {
             request: &'a mut http::Request<B>,
             extensions: Extensions,
@@ -213,8 +212,8 @@ impl<B> sealed::HttpRequest for http::Request<B> {
     }
 }
 
-/// A session that was found for a request. An id alone is not made into a `Session`, which would
-/// allocate.
+/// A session that was found for a request. A bare id is not made into a `Session`, because that
+/// would allocate.
 enum Found<'a> {
     Session(Cow<'a, Session>),
     Id(Cow<'a, SessionId>),
@@ -231,18 +230,18 @@ impl Found<'_> {
     }
 }
 
-/// In a request's extensions: what each source of `session_from` answered, so that a retry keeps it.
+/// In a request's extensions: what each `session_from` source returned, so that a retry keeps it.
 ///
-/// A request may pass two middlewares, and a failover between them must not give one's session to
-/// the other one's gateway.
+/// A request may pass through two middlewares, and a failover between them must not give one's
+/// session to the other's gateway.
 #[derive(Clone, Default)]
 struct Remembered(Vec<(SessionFrom, Session)>);
 
-/// Nothing gave a session, and the fallback is to refuse.
+/// Nothing gave a session, and the fallback is [`Fallback::Reject`].
 struct Unresolved;
 
 impl Settings {
-    /// What [`OpencodeSessionMiddleware::new`](crate::OpencodeSessionMiddleware::new) does.
+    /// The settings of [`OpencodeSessionMiddleware::new`](crate::OpencodeSessionMiddleware::new).
     pub const fn new() -> Self {
         Self {
             targets: Targets::opencode(),
@@ -317,7 +316,7 @@ impl<'a> Rule<'a> {
         match dialect {
             Dialect::OpenCode => {
                 if ids.turn.is_some() {
-                    // Beside ours, it would win.
+                    // The gateway would read it instead of ours.
                     headers.remove(OTHER_TURN);
                 }
                 ids.write(headers);
@@ -339,7 +338,7 @@ impl<'a> Rule<'a> {
         Ok(Applied::Session(source))
     }
 
-    /// Who sends the request: the client's name, the project and the user agent.
+    /// Sets who sends the request: the client's name, the project and the user agent.
     fn set_names(self, headers: &mut HeaderMap) {
         let Settings {
             client_name,
@@ -366,13 +365,13 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// Whether the caller's own header stays.
+    /// Returns whether the caller's own header stays.
     fn keeps(self, existing: &Existing<'_>) -> bool {
         matches!(existing, Existing::Token(_))
             && self.settings.existing_header == ExistingHeader::Keep
     }
 
-    /// The rule of which session, from its second line on.
+    /// Finds the session by all the steps of the rule that follow the request's own header.
     fn find<'b>(self, extensions: Option<&'b Extensions>) -> Option<(Found<'b>, Source)>
     where
         'a: 'b,
@@ -385,8 +384,8 @@ impl<'a> Rule<'a> {
         }
         let scoped = scope::scoped();
         if let Some(bound) = self.bound {
-            // An ambient turn of the same conversation is the turn that the request belongs to. The
-            // conversation alone says less than what is bound.
+            // An ambient turn of the same conversation is the turn that the request belongs to.
+            // Without a turn, the ambient session says no more than the bound one.
             let session = match scoped {
                 Some(turn) if turn.turn_id().is_some() && turn.id() == bound.id() => {
                     Cow::Owned(turn)
@@ -416,7 +415,7 @@ impl<'a> Rule<'a> {
         }
     }
 
-    /// What `session_from` answers, or answered to an earlier attempt of this request.
+    /// Returns what `session_from` returns, or what it returned to an earlier attempt.
     fn answer<'b>(self, extensions: Option<&'b Extensions>) -> Option<Cow<'b, Session>> {
         let source = self.settings.session_from.as_ref()?;
         let remembered = extensions
@@ -442,8 +441,8 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Those of a session whose header is replaced or taken away: no request ever carries one session's
-/// id with another one's turn.
+/// Removes the turn and parent of a session whose header is replaced or removed, so that no request
+/// carries one session's id with another's turn.
 fn forget_turn_and_parent(headers: &mut HeaderMap) {
     for name in [TURN, OTHER_TURN, PARENT_SESSION] {
         headers.remove(name);
@@ -455,13 +454,13 @@ impl SessionFrom {
         Self(Arc::new(source))
     }
 
-    /// Whether both are the same source, as those of a middleware and its clones are.
+    /// Returns whether both are the same source, like those of a middleware and its clones.
     fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Asks the source, unless one is being asked on this thread: a source that sends a request of
-    /// its own would ask itself without end.
+    /// its own would ask itself forever.
     fn ask(&self) -> Option<Session> {
         thread_local!(static ASKING: Cell<bool> = const { Cell::new(false) });
 

@@ -1,6 +1,6 @@
-//! The ambient session: around a future, a stream or a closure, whatever runs inside.
+//! The ambient session: the one around a future, a stream or a closure.
 //!
-//! Each thread has one slot, and a scope holds its session there only while it is polled, called or
+//! Each thread has one slot, and a scope keeps its session there only while it is polled, called or
 //! dropped. A guard swaps it in and out, so that neither a panic nor a cancelled future leaves
 //! anything behind.
 
@@ -15,14 +15,14 @@ use task_local_extensions::get_local_item;
 
 use crate::session::{IntoSession, Session, SessionId};
 
-/// Puts a session around a future or a stream.
+/// Runs a future or a stream inside a session.
 ///
 /// Everything that a wrapped future does while it is polled or dropped sees the session: calls
 /// through [`OpencodeSessionMiddleware`](crate::OpencodeSessionMiddleware) carry it, and
 /// [`Session::current`] returns it.
 ///
-/// For code that does not wait there is [`Session::in_scope`], and for a closure that runs
-/// elsewhere [`Session::carry`].
+/// For synchronous code, use [`Session::in_scope`]; for a closure that runs on another thread,
+/// [`Session::carry`].
 ///
 /// ```
 /// use reqwest_opencode_session::{Session, WithSession};
@@ -37,17 +37,17 @@ use crate::session::{IntoSession, Session, SessionId};
 ///
 /// # What runs inside
 ///
-/// Whatever the future polls itself. A task that it spawns does not: the runtime polls that one, and
+/// Whatever the future itself polls. A task that it spawns does not: the runtime polls that, and
 /// [`with_current_session`](Self::with_current_session) carries the session over. A `LocalSet` or a
 /// runtime that the future *drives* runs its tasks inside, because they are polled there.
 ///
-/// What can be awaited but is no future itself, such as a builder that is `IntoFuture`, goes into an
-/// `async` block, or through `into_future()`.
+/// If a value can be awaited but is not a future itself, such as a builder that is `IntoFuture`,
+/// put it into an `async` block, or call `into_future()` on it.
 pub trait WithSession: Sized {
-    /// Runs inside `session`, whatever session is around the place where it is polled.
+    /// Runs `self` inside `session`, whichever session is around the code that polls it.
     ///
-    /// Takes a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of them. With
-    /// `None` nothing changes.
+    /// Takes a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of them.
+    /// `None` changes nothing.
     fn with_session(self, session: impl IntoSession) -> InSession<Self> {
         InSession {
             inner: Some(self),
@@ -55,10 +55,10 @@ pub trait WithSession: Sized {
         }
     }
 
-    /// Runs inside the session that is around the caller now: [`Session::current`].
+    /// Runs `self` inside the session that is around the caller now: [`Session::current`].
     ///
-    /// A spawned task is polled outside every scope. This carries the session over. Where the
-    /// caller has none, nothing changes.
+    /// A spawned task is polled outside every scope; this carries the session over to it. If the
+    /// caller has no session, nothing changes.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, WithSession};
@@ -82,17 +82,17 @@ pub trait WithSession: Sized {
 impl<T> WithSession for T {}
 
 pin_project! {
-    /// A future or a stream inside a session. Made by [`WithSession`].
+    /// A future or a stream inside a session. Created by [`WithSession`].
     ///
-    /// It adds a pointer or two to the size of what it wraps, and no allocation to a poll. Like an
-    /// `async` block, it panics when it is polled as a future after it was ready.
+    /// It adds a pointer or two to the size of what it wraps, and allocates nothing when polled.
+    /// Like an `async` block, it panics if it is polled as a future again after it has completed.
     #[derive(Debug)]
     #[must_use = "futures and streams do nothing unless polled"]
     pub struct InSession<T> {
         // In an option, so that it can be dropped inside the session.
         #[pin]
         inner: Option<T>,
-        // While `inner` runs, this holds what was around it.
+        // While `inner` runs, the session that was around it.
         session: Option<Session>,
     }
 
@@ -108,7 +108,7 @@ pin_project! {
 }
 
 impl<T> InSession<T> {
-    /// The session that it runs in.
+    /// Returns the session that it was given, if any.
     pub fn session(&self) -> Option<&Session> {
         self.session.as_ref()
     }
@@ -121,7 +121,7 @@ impl<F: Future> Future for InSession<F> {
         let mut this = self.project();
         let _scope = Scope::enter(this.session);
         let output = ready!(running(this.inner.as_mut()).poll(context));
-        // While the scope is there: so that drop need not enter it again.
+        // Still inside the scope, so that `drop` need not enter it again.
         this.inner.set(None);
         Poll::Ready(output)
     }
@@ -148,8 +148,8 @@ fn running<T>(inner: Pin<&mut Option<T>>) -> Pin<&mut T> {
 impl Session {
     /// Runs a closure inside this session.
     ///
-    /// For code that does not wait. A future that the closure makes and returns is polled outside:
-    /// put [`with_session`](WithSession::with_session) around that one.
+    /// For synchronous code. A future that the closure returns is polled outside: wrap that in
+    /// [`with_session`](WithSession::with_session).
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -163,9 +163,10 @@ impl Session {
         f()
     }
 
-    /// A closure that runs inside the session that is around the caller now: [`Session::current`].
+    /// Wraps a closure, to run inside the session that is around the caller now:
+    /// [`Session::current`].
     ///
-    /// For `spawn_blocking` and threads. Where the caller has none, nothing changes.
+    /// For `spawn_blocking` and threads. If the caller has no session, nothing changes.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -175,7 +176,7 @@ impl Session {
     /// assert_eq!(thread.join().unwrap(), Some(session));
     /// ```
     pub fn carry<F: FnOnce() -> T, T>(f: F) -> impl FnOnce() -> T + use<F, T> {
-        // Also drops what the closure holds inside the session, where it is never called.
+        // If it is never called, what the closure holds is still dropped inside the session.
         let mut carried = f.with_current_session();
         move || {
             let f = carried.inner.take().expect("called once");
@@ -184,8 +185,8 @@ impl Session {
         }
     }
 
-    /// The session around the caller: the innermost scope, or else a `Session` or `SessionId` that
-    /// the application put into its own `task_local_extensions`.
+    /// Returns the session around the caller: that of the innermost scope, or else a `Session` or
+    /// `SessionId` that the application put into its own `task_local_extensions`.
     ///
     /// The source of [`session_from`] is not asked.
     ///
@@ -198,7 +199,7 @@ impl Session {
 }
 
 thread_local! {
-    /// The session of the innermost scope, and none between two polls.
+    /// The session of the innermost scope; empty between polls.
     ///
     /// A type that needs no drop has no destructor to run while the thread ends, so a scope may be
     /// entered until the very end of the thread.
@@ -207,19 +208,20 @@ thread_local! {
 
 /// Puts a session into the slot, and returns what was there.
 fn swap(session: Option<Session>) -> Option<Session> {
-    // It does not fail: see `SLOT`.
+    // This cannot fail: see `SLOT`.
     SLOT.try_with(|slot| slot.replace(ManuallyDrop::new(session)))
         .map_or(None, ManuallyDrop::into_inner)
 }
 
-/// The session of the innermost scope.
+/// Returns the session of the innermost scope.
 pub(crate) fn scoped() -> Option<Session> {
     let session = swap(None);
     swap(session.clone());
     session
 }
 
-/// The item of this type in the application's own `task_local_extensions`, which are never written.
+/// Returns the item of this type in the application's own `task_local_extensions`, which this crate
+/// never writes.
 pub(crate) fn local<T: Clone + Send + Sync + 'static>() -> Option<T> {
     // An `async fn` that never waits.
     match pin!(get_local_item()).poll(&mut Context::from_waker(Waker::noop())) {
@@ -228,7 +230,7 @@ pub(crate) fn local<T: Clone + Send + Sync + 'static>() -> Option<T> {
     }
 }
 
-/// While it lives, the session is in the slot, and what was in the slot is in the session's place.
+/// While this lives, the session is in the slot, and what was there is in the session's place.
 struct Scope<'a>(Option<&'a mut Option<Session>>);
 
 impl<'a> Scope<'a> {

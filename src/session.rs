@@ -1,4 +1,4 @@
-//! Who a request belongs to: ids, and the sessions that they name.
+//! Sessions, and the ids that they are made of.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,9 +11,9 @@ use crate::header::{self, InvalidValue};
 
 /// A conversation's id: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
 ///
-/// The gateway may hand an id on to the provider that it picks, so an id must hold no secret, path,
-/// user name or e-mail address. [`SessionId::new`] makes one that holds nothing at all;
-/// [`SessionId::derive`] makes one from a name that must not be seen.
+/// The gateway may pass an id on to the provider that it picks, so an id must contain no secret,
+/// path, user name or e-mail address. [`SessionId::new`] makes one that says only when it was made;
+/// [`SessionId::derive`] makes one from a name that must stay private.
 ///
 /// ```
 /// use reqwest_opencode_session::{InvalidValue, SessionId};
@@ -28,10 +28,9 @@ pub struct SessionId(HeaderValue);
 
 /// The id of one turn: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
 ///
-/// A turn is one prompt of the user and all that is done for it. [`Session::turn`] makes one; an
-/// application that has ids of its own for its users' prompts, or goes on with a turn in another
-/// process, passes them to [`Session::with_turn`]. What must not stand in a [`SessionId`] must not
-/// stand here either.
+/// A turn is one user prompt and everything that is done for it. [`Session::turn`] begins one. To
+/// use your application's own id for a prompt, or to continue a turn in another process, pass the
+/// id to [`Session::with_turn`]. What a [`SessionId`] must not contain, a `TurnId` must not either.
 ///
 /// ```
 /// use reqwest_opencode_session::{InvalidValue, Session, TurnId};
@@ -44,7 +43,7 @@ pub struct SessionId(HeaderValue);
 pub struct TurnId(HeaderValue);
 
 impl SessionId {
-    /// A new id, unlike every other: a UUIDv7.
+    /// Creates a new, unique id: a UUIDv7.
     ///
     /// Ids made later sort later. The last four characters are random, and they are all that the
     /// gateway's hash looks at when it spreads conversations over providers.
@@ -56,14 +55,14 @@ impl SessionId {
         Uuid::now_v7().into()
     }
 
-    /// The id that belongs to a name: the same on every machine and after every restart.
+    /// Derives an id from a name: the same one on every machine and after every restart.
     ///
     /// For names that are private, too long or not ASCII. `scope` keeps the ids of different
-    /// applications apart. Where names can be guessed, use a secret as the scope: without it nobody
+    /// applications apart. If names can be guessed, use a secret as the scope: without it, nobody
     /// can test a guess.
     ///
-    /// The id is the UUIDv5 of `name` in the namespace that is the UUIDv5 of `scope` in the nil
-    /// namespace, so other languages can compute it, too.
+    /// The namespace is the UUIDv5 of `scope` in the nil namespace, and the id is the UUIDv5 of
+    /// `name` in that one, so other languages can compute it.
     ///
     /// ```
     /// use reqwest_opencode_session::SessionId;
@@ -78,7 +77,7 @@ impl SessionId {
 }
 
 impl TurnId {
-    /// A new id, unlike every other: a UUIDv7.
+    /// Creates a new, unique id: a UUIDv7.
     #[expect(
         clippy::new_without_default,
         reason = "a default that is never the same twice would hide a new id"
@@ -93,16 +92,16 @@ fn derived(scope: &[u8], name: &[u8]) -> Uuid {
     Uuid::new_v5(&namespace, name)
 }
 
-/// What both ids can do.
+/// What both kinds of id can do.
 macro_rules! impl_id {
     ($id:ident) => {
         impl $id {
-            /// The id as a string.
+            /// Returns the id as a string.
             pub fn as_str(&self) -> &str {
                 self.0.to_str().expect("an id is visible ASCII")
             }
 
-            /// The id that stands alone in a header, where that is valid.
+            /// Returns the id in a header that appears exactly once, if it is valid.
             fn from_header(headers: &HeaderMap, name: &http::HeaderName) -> Option<Self> {
                 // Copied, because the value may be a slice of the connection's whole read buffer.
                 header::sole_token(headers, name)?.try_into().ok()
@@ -222,9 +221,9 @@ macro_rules! impl_id {
 impl_id!(SessionId);
 impl_id!(TurnId);
 
-/// A conversation, or one turn of it: what its requests say about whom they belong to.
+/// A conversation, or one turn of it: the ids that its requests carry.
 ///
-/// A session never changes. Its methods make another one from it, and a clone is the same one.
+/// A session never changes: its methods return new sessions. A clone is the same session.
 ///
 /// | made by | `x-opencode-session` | `x-opencode-request` | `x-parent-session-id` |
 /// |---|---|---|---|
@@ -235,7 +234,7 @@ impl_id!(TurnId);
 /// | `session.subagent()` | new | none | `session`'s id |
 /// | `session.with_parent(parent)` | the same | the same | `parent` |
 ///
-/// A conversation that goes its own way from another one (a fork) is a new session.
+/// A fork of a conversation is a new session.
 ///
 /// ```
 /// use reqwest_opencode_session::Session;
@@ -251,8 +250,8 @@ impl_id!(TurnId);
 ///
 /// # Serde
 ///
-/// With the feature `serde`, a session is a struct of its `id`, `parent` and `turn`, and comes back
-/// equal to what was stored. An id that is stored alone is a [`SessionId`].
+/// With the feature `serde`, a session is stored as a struct of its `id`, `parent` and `turn`, and
+/// comes back equal. To store only the id, use a [`SessionId`].
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Session(Arc<Parts>);
 
@@ -272,7 +271,7 @@ struct Parts {
 }
 
 impl Session {
-    /// A new conversation, with an id made by [`SessionId::new`].
+    /// Begins a new conversation, with an id from [`SessionId::new`].
     #[expect(
         clippy::new_without_default,
         reason = "a default that is never the same twice would hide a new id"
@@ -281,7 +280,7 @@ impl Session {
         SessionId::new().into()
     }
 
-    /// The one session of this process, made when it is first needed and the same from then on.
+    /// Returns the session of this process: created when first needed, the same from then on.
     ///
     /// It is the default [`Fallback`](crate::Fallback): right for a program that holds one
     /// conversation, however many clients it builds.
@@ -295,14 +294,15 @@ impl Session {
         process().clone()
     }
 
-    /// The session of an incoming request, for proxies that send it on: the client's own claim.
+    /// Reads the session of an incoming request, for proxies that forward it: the client's own
+    /// claim.
     ///
-    /// It is read from the headers that the gateways take a session from, `x-opencode-session`,
-    /// `session_id`, `session-id`, `x-session-id` and `x-claude-code-session-id`, and then from
-    /// `x-session-affinity`, which OpenCode's client sends to other providers. The first one that
-    /// is there exactly once and holds a valid id counts. With it come the turn
-    /// (`x-opencode-request-id`, or else `x-opencode-request`) and the parent, where these are
-    /// valid. Without a session the answer is `None`.
+    /// The id comes from the first of these headers that appears exactly once and is valid: those
+    /// that the gateways take a session from, `x-opencode-session`, `session_id`, `session-id`,
+    /// `x-session-id` and `x-claude-code-session-id`, and then `x-session-affinity`, which
+    /// OpenCode's client sends to other providers. The turn (`x-opencode-request-id`, or else
+    /// `x-opencode-request`) and the parent are read as well, if they are valid. Returns `None` if
+    /// there is no session.
     ///
     /// ```
     /// use http::{HeaderMap, HeaderValue};
@@ -327,22 +327,22 @@ impl Session {
         })))
     }
 
-    /// The conversation's id.
+    /// Returns the conversation's id.
     pub fn id(&self) -> &SessionId {
         &self.0.id
     }
 
-    /// In a subagent's session, the id of the session that started it.
+    /// Returns the id of the session that started this one, if this is a subagent's.
     pub fn parent(&self) -> Option<&SessionId> {
         self.0.parent.as_ref()
     }
 
-    /// The turn's id, where this is a turn.
+    /// Returns the turn's id, if this is a turn.
     pub fn turn_id(&self) -> Option<&TurnId> {
         self.0.turn.as_ref()
     }
 
-    /// The same session with a new turn: one for each prompt of the user.
+    /// Returns this session with a new turn: call it once for each user prompt.
     ///
     /// Everything that is done for that prompt belongs to the turn: the conversation's title,
     /// retries, the calls after a tool's answer. A compaction is a turn of its own.
@@ -351,8 +351,8 @@ impl Session {
         self.with_turn(TurnId::new())
     }
 
-    /// The same session with this turn: one that began in another process, or the application's own
-    /// id of it.
+    /// Returns this session with the given turn: one that began in another process, or the
+    /// application's own id for it.
     #[must_use = "a turn is another session; this one is unchanged"]
     pub fn with_turn(&self, turn: TurnId) -> Self {
         Self(Arc::new(Parts {
@@ -361,13 +361,13 @@ impl Session {
         }))
     }
 
-    /// A new session that names this one as its parent.
+    /// Begins a new session that names this one as its parent.
     #[must_use = "a subagent is another session; this one is unchanged"]
     pub fn subagent(&self) -> Self {
         Self::new().with_parent(self.id().clone())
     }
 
-    /// The same session as the subagent of another one: for a subagent that is resumed.
+    /// Returns this session with the given parent, to resume a subagent.
     #[must_use = "a subagent is another session; this one is unchanged"]
     pub fn with_parent(&self, parent: SessionId) -> Self {
         Self(Arc::new(Parts {
@@ -376,9 +376,9 @@ impl Session {
         }))
     }
 
-    /// The same session under ids that say nothing: each of its ids through [`SessionId::derive`].
+    /// Returns this session with each of its ids run through [`SessionId::derive`].
     ///
-    /// For proxies and routers: with a scope for each tenant, the ids of two tenants never meet,
+    /// For proxies and routers: with a scope for each tenant, the ids of two tenants never collide,
     /// and the ids that clients send never reach the gateway.
     ///
     /// ```
@@ -400,10 +400,11 @@ impl Session {
         }))
     }
 
-    /// The headers that a request of this session carries, for clients that take extra headers.
+    /// Returns the headers that name this session, for clients that take extra headers.
     ///
-    /// They go to whichever host the request is for, so give them only to a client of OpenCode.
-    /// [`headers_for`](crate::OpencodeSessionMiddleware::headers_for) looks at the URL first.
+    /// Such a client sends them to every host that it calls, so give them only to a client of
+    /// OpenCode. [`headers_for`](crate::OpencodeSessionMiddleware::headers_for) looks at the URL
+    /// first.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, header};
@@ -433,13 +434,13 @@ fn process() -> &'static Session {
     PROCESS.get_or_init(Session::new)
 }
 
-/// The id of the process's session; none while it was never needed.
+/// Returns the id of the process's session, or `None` if it has not been needed so far.
 #[cfg(feature = "testing")]
 pub(crate) fn process_id() -> Option<&'static SessionId> {
     PROCESS.get().map(Session::id)
 }
 
-/// What a request is given: the ids of a [`Session`], or a [`SessionId`] alone.
+/// The ids that a request is given: those of a [`Session`], or only a [`SessionId`].
 #[derive(Clone, Copy)]
 pub(crate) struct Ids<'a> {
     pub session: &'a SessionId,
@@ -448,12 +449,12 @@ pub(crate) struct Ids<'a> {
 }
 
 impl<'a> Ids<'a> {
-    /// The ids of [`Session::process`], without a reference count.
+    /// Returns the ids of [`Session::process`], without counting a reference.
     pub fn process() -> Self {
         process().ids()
     }
 
-    /// Writes them for a gateway of OpenCode.
+    /// Writes them into the headers that OpenCode's gateways read.
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(header::SESSION, self.session.0.clone());
         if let Some(turn) = self.turn {
@@ -515,12 +516,12 @@ impl<'de> serde::Deserialize<'de> for Session {
     }
 }
 
-/// What names a session: a [`Session`], a [`SessionId`], a reference to either, an [`Option`] of
-/// them, or a reference to that.
+/// A value that names a session: a [`Session`], a [`SessionId`], a reference to either, an
+/// [`Option`] of them, or a reference to that.
 ///
-/// `None` names no session, and where it is given, nothing changes.
+/// `None` names no session and changes nothing.
 ///
-/// This trait is sealed: it is implemented for these types alone.
+/// This trait is sealed: it is implemented only for these types.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name a session",
     label = "not a session",

@@ -13,17 +13,16 @@ use crate::header;
 
 /// An origin, or the subdomains of one, whose requests get a session.
 ///
-/// A target is written as its scheme, its host and, where it is not the scheme's own, its port:
+/// A target is written as its scheme, its host and, unless it is the scheme's default, its port:
 /// `https://opencode.ai`, `http://127.0.0.1:8080`, `https://*.example.com`.
 ///
 /// # What it matches
 ///
-/// - Scheme, host and port must all be the target's. `http` is matched only where the target says
-///   `http`.
-/// - Hosts compare whole, in whatever case, and one trailing dot is ignored.
+/// - Scheme, host and port must all be the target's. An `http` URL matches only an `http` target.
+/// - Hosts are compared whole, in any case, and one trailing dot is ignored.
 /// - `*.` stands for one or more whole labels: `https://*.example.com` matches
-///   `https://a.b.example.com`, and neither `https://example.com` nor `https://badexample.com`.
-/// - User info, path, query and fragment never matter.
+///   `https://a.b.example.com`, but neither `https://example.com` nor `https://badexample.com`.
+/// - User info, path, query and fragment are ignored.
 ///
 /// ```
 /// use reqwest_opencode_session::Target;
@@ -36,14 +35,14 @@ use crate::header;
 ///
 /// # What it receives
 ///
-/// A target receives what the gateways of OpenCode read, unless it names a
+/// A target receives the headers that OpenCode's gateways read, unless it names a
 /// [session header](Self::session_header) of its own.
 ///
 /// # Serde
 ///
-/// With the feature `serde`, a target is its origin as a string or, where it has a session header
-/// of its own, a map: `{"origin": "https://openrouter.ai", "session_header": "x-session-id"}`. Both
-/// need a format that describes itself, such as JSON or TOML.
+/// With the feature `serde`, a target is its origin as a string or, if it has a session header of
+/// its own, a map: `{"origin": "https://openrouter.ai", "session_header": "x-session-id"}`. Reading
+/// either takes a self-describing format, such as JSON or TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     scheme: Scheme,
@@ -51,7 +50,7 @@ pub struct Target {
     host: Cow<'static, str>,
     port: u16,
     subdomains: bool,
-    /// Where it is none of OpenCode's: the header that it takes a session in.
+    /// The header that it takes a session in, if it does not take OpenCode's headers.
     session_header: Option<HeaderName>,
 }
 
@@ -69,27 +68,27 @@ impl Target {
         }
     }
 
-    /// The default targets: `https://opencode.ai` and its subdomains, where the staging hosts are.
+    /// Returns the default targets: `https://opencode.ai` and its subdomains, where the staging
+    /// hosts are.
     pub fn opencode() -> [Self; 2] {
         OPENCODE.clone()
     }
 
-    /// Whether a request to this URL gets a session.
+    /// Returns whether this target matches a URL.
     pub fn matches<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
         with_host(url, |host| self.matches_host(host, url))
     }
 
-    /// The same target, for a gateway that takes a session in another header than OpenCode's.
+    /// Sets the session header of this target, for a gateway that does not take OpenCode's.
     ///
-    /// Its requests get the session's id in that header, by the same rule of which session, and
-    /// nothing else of this crate: no turn, no parent, no client's name, no user agent.
+    /// Requests to it get their session's id in that header, and nothing else from this crate: no
+    /// turn, parent, client's name, project or user agent.
     ///
     /// # Errors
     ///
-    /// [`InvalidTarget::InvalidHeader`] for what cannot be the name of a header, and
-    /// [`InvalidTarget::ReservedHeader`] for a header that has another meaning: credentials,
-    /// cookies, transport, content, `user-agent`, and OpenCode's own headers, which a target takes
-    /// without a session header.
+    /// Returns [`InvalidTarget::InvalidHeader`] if the name is not that of a header, and
+    /// [`InvalidTarget::ReservedHeader`] if the header has another meaning: credentials, cookies,
+    /// transport, content, `user-agent`, or OpenCode's other headers.
     ///
     /// ```
     /// use reqwest_opencode_session::Target;
@@ -115,13 +114,13 @@ impl Target {
         })
     }
 
-    /// Whether both name the same origin, or the subdomains of the same one.
+    /// Returns whether both name the same origin, or the subdomains of the same one.
     pub(crate) fn is_same_origin(&self, other: &Self) -> bool {
         let origin = |target: &Self| (target.scheme, target.port, target.subdomains);
         origin(self) == origin(other) && self.host == other.host
     }
 
-    /// What a request to this target carries.
+    /// Returns what a request to this target carries.
     pub(crate) fn dialect(&self) -> Dialect<'_> {
         match &self.session_header {
             None => Dialect::OpenCode,
@@ -129,8 +128,8 @@ impl Target {
         }
     }
 
-    /// Whether the URL's text says so at once: the target's own host behind its scheme, in lower
-    /// case, with neither user info nor a port.
+    /// Returns whether the URL's text alone shows a match: the target's own host after its scheme,
+    /// in lower case, with neither user info nor a port.
     fn matches_text<U: RequestUrl + ?Sized>(&self, url: &U) -> bool {
         let is_host = |authority: &str| {
             matches!(authority.as_bytes().get(self.host.len()), None | Some(b'/'))
@@ -141,7 +140,7 @@ impl Target {
             && self.port == self.scheme.default_port()
     }
 
-    // The host first: it is what differs most.
+    // The host comes first, because it differs most often.
     fn matches_host<U: RequestUrl + ?Sized>(&self, host: &str, url: &U) -> bool {
         let (host, own) = (host.as_bytes(), self.host.as_bytes());
         let is_host = if self.subdomains {
@@ -179,14 +178,14 @@ fn with_host<U: RequestUrl + ?Sized, T: Default>(url: &U, matches: impl FnOnce(&
 /// What the requests to a target carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect<'a> {
-    /// All headers of OpenCode.
+    /// All of OpenCode's headers.
     OpenCode,
     /// The session in this header, and nothing else.
     Other(&'a HeaderName),
 }
 
 impl<'a> Dialect<'a> {
-    /// The header that carries the session.
+    /// Returns the header that carries the session.
     pub fn session_header(self) -> &'a HeaderName {
         static SESSION: HeaderName = header::SESSION;
         match self {
@@ -214,8 +213,8 @@ impl Targets {
         self.0.to_mut().push(target);
     }
 
-    /// What a request to this URL carries, where it is for a target. Of several targets that match,
-    /// the last one decides.
+    /// Returns what a request to this URL carries, if it is a target. If several targets match, the
+    /// last one decides.
     pub fn find<U: RequestUrl + ?Sized>(&self, url: &U) -> Option<Dialect<'_>> {
         // The last one is tried first anyway, and its text is nearly always enough.
         if let Some(target) = self.0.last().filter(|target| target.matches_text(url)) {
@@ -241,8 +240,8 @@ impl FromIterator<Target> for Targets {
     }
 }
 
-/// The gateways of `testing` that run in this process: targets of every middleware that names none
-/// for their URL.
+/// The gateways of `testing` that run in this process: targets of every middleware that has no
+/// other target for their URL.
 #[cfg(feature = "testing")]
 pub(crate) mod implicit {
     use std::sync::{PoisonError, RwLock};
@@ -277,7 +276,7 @@ pub(crate) mod implicit {
     }
 }
 
-/// What a header is for that can be no session header, and `None` for every other one.
+/// Returns what a header is reserved for, or `None` if it can be a session header.
 fn reserved_for(name: &HeaderName) -> Option<&'static str> {
     Some(match name.as_str() {
         "authorization"
@@ -293,14 +292,14 @@ fn reserved_for(name: &HeaderName) -> Option<&'static str> {
         "accept" | "accept-encoding" | "content-encoding" | "content-length" | "content-type"
         | "expect" => "content",
         "user-agent" => "the client's name",
-        // That of an account, which the user's own configuration sets.
+        // An account's organisation, which the user's own configuration sets.
         "x-opencode-org-id" => "OpenCode",
         _ if OPENCODE_ONLY.contains(name) => "OpenCode",
         _ => return None,
     })
 }
 
-/// The headers of OpenCode that are no session.
+/// OpenCode's headers other than the session's.
 const OPENCODE_ONLY: [HeaderName; 5] = [
     header::TURN,
     header::OTHER_TURN,
@@ -346,7 +345,7 @@ impl FromStr for Target {
             None => (false, name),
         };
         let (host, is_name) = parse_host(name)?;
-        // Also one that was written as `%2a`.
+        // Including one that was written as `%2a`.
         if host.contains('*') || (subdomains && !is_name) {
             return Err(InvalidTarget::BadWildcard);
         }
@@ -376,7 +375,7 @@ impl TryFrom<String> for Target {
     }
 }
 
-/// The target's origin, as it is parsed.
+/// Writes the target's origin, in the form in which it is parsed.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let labels = if self.subdomains { "*." } else { "" };
@@ -445,7 +444,7 @@ mod written {
             self.with_header(WithHeader::deserialize(MapAccessDeserializer::new(map))?)
         }
 
-        // What MessagePack makes of a struct.
+        // MessagePack writes a struct like this.
         fn visit_seq<S: SeqAccess<'de>>(self, fields: S) -> Result<Target, S::Error> {
             self.with_header(WithHeader::deserialize(SeqAccessDeserializer::new(fields))?)
         }
@@ -461,7 +460,7 @@ mod written {
     }
 }
 
-/// Host and port of an authority without user info.
+/// Splits an authority without user info into host and port.
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), InvalidTarget> {
     let bracket = authority.rfind(']').unwrap_or(0);
     let Some(colon) = authority[bracket..].find(':') else {
@@ -482,7 +481,8 @@ fn parse_port(port: &str) -> Option<u16> {
     port.parse().ok().filter(|&number| is_number && number > 0)
 }
 
-/// The host as URLs spell it, without a trailing dot, and whether it is a name and no address.
+/// Returns the host as URLs spell it, without a trailing dot, and whether it is a name rather than
+/// an address.
 fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
     let invalid = |reason: String| InvalidTarget::InvalidHost {
         host: host.to_owned(),
@@ -520,7 +520,7 @@ pub enum Scheme {
 
 impl Scheme {
     fn parse(scheme: &str) -> Option<Self> {
-        // In the case that it nearly always has, a scheme is compared as a whole.
+        // A scheme is nearly always in lower case, which is faster to compare.
         match scheme {
             "https" => Some(Self::Https),
             "http" => Some(Self::Http),
@@ -551,18 +551,18 @@ impl Scheme {
 
 /// The URL of a request: [`url::Url`], which is `reqwest::Url`, or [`http::Uri`].
 ///
-/// This trait is sealed: it is implemented for these types alone. A `Uri` that has no scheme and no
-/// host, such as the path alone that `hyper::client::conn` takes, is never for a target.
+/// This trait is sealed: it is implemented only for these types. A `Uri` without scheme and host,
+/// such as the bare path that `hyper::client::conn` takes, is never for a target.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the URL of a request",
-    note = "a `url::Url`, which is `reqwest::Url`, is one, and so is an `http::Uri`"
+    note = "use a `url::Url`, which is `reqwest::Url`, or an `http::Uri`"
 )]
 pub trait RequestUrl: sealed::RequestUrl {}
 
 impl RequestUrl for Url {}
 impl RequestUrl for Uri {}
 
-/// What an error may show of a URL: scheme, host and port, without user info.
+/// Returns what an error may show of a URL: scheme, host and port, without user info.
 pub(crate) fn origin<U: RequestUrl + ?Sized>(url: &U) -> String {
     let default_port = Scheme::of(url).map_or(0, Scheme::default_port);
     let (scheme, host) = (url.scheme(), url.host());
@@ -581,19 +581,19 @@ mod sealed {
     use super::{Scheme, Uri, Url, parse_port};
 
     pub trait RequestUrl {
-        /// The authority, and whatever follows it, of a URL that has this scheme.
+        /// Returns the authority, perhaps with what follows it, if the URL has this scheme.
         fn after_scheme(&self, scheme: Scheme) -> Option<&str>;
         /// Whether scheme and host are always in lower case.
         const HAS_LOWER_CASE: bool;
 
         fn scheme(&self) -> Option<&str>;
         fn host(&self) -> Option<&str>;
-        /// The port, or the default one where the URL names none. `None` for what is no port.
+        /// Returns the port, or the default one if the URL names none; `None` if it is not valid.
         fn port_or(&self, default: u16) -> Option<u16>;
         fn path(&self) -> &str;
     }
 
-    /// Whether an authority is a name alone.
+    /// Returns whether an authority is only a name.
     fn is_name(authority: &str) -> bool {
         !authority
             .bytes()
@@ -642,7 +642,7 @@ mod sealed {
 
         fn host(&self) -> Option<&str> {
             let authority = self.authority()?.as_str();
-            // `Uri::host` searches it for user info, brackets and a port.
+            // `Uri::host` would search it for user info, brackets and a port.
             if is_name(authority) {
                 Some(authority)
             } else {
@@ -655,7 +655,7 @@ mod sealed {
             if is_name(authority) {
                 return Some(default);
             }
-            // `Uri::port` takes `+443` for a port and `65979` for none.
+            // `Uri::port` accepts `+443`, and treats `65979` like no port.
             let after_user_info = authority.rsplit('@').next()?;
             match after_user_info.strip_prefix(self.host()?)? {
                 "" | ":" => Some(default),
@@ -673,35 +673,35 @@ mod sealed {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum InvalidTarget {
-    /// It does not begin with a scheme and `://`.
+    /// The target does not begin with a scheme and `://`.
     #[error("the target names no scheme; write it as in `https://opencode.ai`")]
     NoScheme,
-    /// Its scheme is neither `http` nor `https`.
+    /// The scheme is neither `http` nor `https`.
     #[error("the target's scheme is `{scheme}`; it must be `https` or `http`")]
     #[non_exhaustive]
     UnknownScheme {
-        /// The scheme that it names.
+        /// The scheme.
         scheme: String,
     },
-    /// It holds a character that is not visible ASCII (0x21 to 0x7E).
+    /// The target contains a character that is not visible ASCII (0x21 to 0x7E).
     #[error(
         "character {} of the target is {character:?}, and only visible ASCII is allowed; \
          write an international name in its `xn--` form", position + 1
     )]
     #[non_exhaustive]
     IllegalCharacter {
-        /// How many characters stand before it.
+        /// How many characters come before it.
         position: usize,
         /// The character.
         character: char,
     },
-    /// It holds a user name or a password.
-    #[error("the target has user info before an `@`; leave that out, a target never looks at it")]
+    /// The target contains a user name or a password.
+    #[error("the target has user info before an `@`; leave it out, because matching ignores it")]
     UserInfo,
-    /// It names no host.
+    /// The target names no host.
     #[error("the target names no host; write it as in `https://opencode.ai`")]
     EmptyHost,
-    /// Its host is not one that a URL can have.
+    /// The host is not one that a URL can have.
     #[error("the target's host `{host}` is not valid: {reason}")]
     #[non_exhaustive]
     InvalidHost {
@@ -710,37 +710,37 @@ pub enum InvalidTarget {
         /// What is wrong with it.
         reason: String,
     },
-    /// Its host has a `*` elsewhere than as the whole first label before a name.
+    /// The host has a `*` that is not the whole first label before a name.
     #[error(
         "the target's `*` must be the whole first label before a name, \
          as in `https://*.example.com`"
     )]
     BadWildcard,
-    /// Its port is not a number from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("the target's port is `{port}`; it must be a number from 1 to 65535")]
     #[non_exhaustive]
     InvalidPort {
-        /// What stands behind the host's colon.
+        /// What follows the host's colon.
         port: String,
     },
-    /// It has a path, a query or a fragment.
+    /// The target has a path, a query or a fragment.
     #[error(
-        "the target goes on after host and port, from character {} on; \
+        "the target continues after host and port, at character {}; \
          leave out path, query and fragment", position + 1
     )]
     #[non_exhaustive]
     NotAnOrigin {
-        /// How many characters stand before the path, query or fragment.
+        /// How many characters come before the path, query or fragment.
         position: usize,
     },
-    /// Its session header cannot be the name of a header.
+    /// The session header cannot be the name of a header.
     #[error("the session header {name:?} is not a header's name; write it as in `x-session-id`")]
     #[non_exhaustive]
     InvalidHeader {
         /// The name, as it was written.
         name: String,
     },
-    /// Its session header has another meaning.
+    /// The session header has another meaning.
     #[error(
         "the session header `{name}` is reserved for {purpose}; \
          name the header in which the gateway takes a session, such as `x-session-id`"
@@ -754,7 +754,7 @@ pub enum InvalidTarget {
     },
 }
 
-/// So that a builder takes a target as well as a string that is one.
+/// So that a builder takes a [`Target`] as well as a string that parses as one.
 impl From<Infallible> for InvalidTarget {
     fn from(never: Infallible) -> Self {
         match never {}

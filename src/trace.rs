@@ -1,11 +1,11 @@
-//! What the feature `tracing` tells. Without it nothing here costs anything.
+//! The events of the feature `tracing`. Without it, nothing here costs anything.
 
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::target::RequestUrl;
 
-/// Tells where sessions come from, on behalf of a middleware and all its clones.
+/// Reports where sessions come from, for a middleware and all its clones.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     #[cfg(feature = "tracing")]
@@ -20,12 +20,12 @@ impl Trace {
         }
     }
 
-    /// One event for each request to a target.
+    /// Emits an event for a request to a target.
     pub fn request<U: RequestUrl + ?Sized>(&self, url: &U, session_from: &'static str) {
         tracing::debug!(host = url.host(), session_from, "a request to a target");
     }
 
-    /// Right for a program that holds one conversation, so no more than a notice.
+    /// Only a notice, because the fallback is right for a program with one conversation.
     pub fn fallback(&self) {
         if self.is_first() {
             tracing::info!(

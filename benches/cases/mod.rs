@@ -1,4 +1,4 @@
-//! What the benches measure: requests through every door, and the parts that ours is made of.
+//! What the benches measure: requests through every entry point, and the parts of this crate.
 
 use std::fmt;
 use std::future::pending;
@@ -33,14 +33,14 @@ const ADDED_TARGET: &str = "https://gateway-0.example/v1/messages";
 const BODY: &str = r#"{"model":"glm-5.2"}"#;
 const STRANGER: &str = "https://api.example.com/v1/messages";
 
-/// The headers that a request has before anything is measured.
+/// The headers that a request has before the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Headers {
     /// Those that clients send: content type, key, accepted type and user agent.
     Four,
     None,
     Twelve,
-    /// Four in a map that was cloned and has no room left, as those of a retry are.
+    /// Four, in a map that was cloned for a retry and has no room left.
     FourCloned,
 }
 
@@ -117,7 +117,7 @@ pub const NO_TARGET: [(&str, usize); 3] = [
     ("ours: no target of 100", 100),
 ];
 
-// Requests through the other doors.
+// Requests through the other entry points.
 pub const BUILDER: &str = "RequestBuilder, dropped";
 pub const BUILDER_BY_HAND: &str = "RequestBuilder: parts, insert, builder";
 pub const BUILDER_FALLBACK: &str = "ours: RequestBuilder, fallback";
@@ -134,36 +134,36 @@ pub const LAYER_FALLBACK: &str = "ours: layer over it, fallback";
 /// One way to send one request.
 pub struct Case {
     pub name: &'static str,
-    /// The case that does the same without what is measured.
+    /// The case that does everything except what is measured.
     pub base: &'static str,
-    /// The case that sets the header by hand, or as near to it as there is.
+    /// The case that sets the header by hand, or comes closest to that.
     pub peer: &'static str,
     place: Place,
     prepare: Box<dyn Fn() -> Call + Send + Sync>,
 }
 
-/// What is measured. Whatever it makes, it drops.
+/// What is measured. It drops whatever it makes.
 pub type Call = Box<dyn FnOnce()>;
 
-/// Where requests are sent from.
+/// Where a request is sent from.
 #[derive(Clone, Copy)]
 enum Place {
     Outside,
     /// A scope that was entered long before.
     Scope,
-    /// A thread that held a scope before.
+    /// A thread that ran a scope before.
     AfterScope,
     /// The application's own `task_local_extensions`.
     TaskLocal,
 }
 
 impl Case {
-    /// Makes a request as the caller would, and a call that sends it.
+    /// Makes a request as the caller would, and returns a call that sends it.
     pub fn prepare(&self) -> Call {
         (self.prepare)()
     }
 
-    /// Runs `requests` where this case's requests are sent from.
+    /// Runs `requests` in the place that this case's requests are sent from.
     pub fn around<T>(&self, requests: impl FnOnce() -> T) -> T {
         match self.place {
             Place::Outside => requests(),
@@ -198,7 +198,7 @@ pub fn cases(headers: Headers) -> Vec<Case> {
     cases.extend(through_an_http_request(headers));
     cases.extend(through_a_layer(headers));
     if matches!(headers, Headers::Twelve | Headers::FourCloned) {
-        // For what a longer look at the names costs, and a map that has to grow.
+        // These show the cost of looking through more names, and of a map that has to grow.
         cases.retain(|case| [BARE, BY_HAND, TEN_LINES, EXISTING, FALLBACK].contains(&case.name));
     }
     cases
@@ -274,7 +274,7 @@ fn through_a_chain(headers: Headers) -> Vec<Case> {
     cases.into_iter().map(Chain::case).collect()
 }
 
-/// Half of them with a session header of their own.
+/// Half of the targets have their own session header.
 fn ours_with_targets(count: usize) -> Arc<dyn Middleware> {
     let targets = (0..count).map(|number| {
         let target: Target = format!("https://gateway-{number}.example").parse().unwrap();
@@ -287,7 +287,7 @@ fn ours_with_targets(count: usize) -> Arc<dyn Middleware> {
     Arc::new(builder.targets(targets).build().unwrap())
 }
 
-/// A case that sends a request through a client that answers by itself.
+/// A case that sends a request through a client with a canned response.
 struct Chain {
     name: &'static str,
     headers: Headers,
@@ -472,7 +472,7 @@ fn through_a_layer(headers: Headers) -> [Case; 3] {
     ]
 }
 
-/// What a case without a chain is given.
+/// What a case without a chain needs.
 struct Given {
     value: HeaderValue,
     middleware: OpencodeSessionMiddleware,
@@ -498,14 +498,14 @@ fn session() -> Session {
     ID.parse::<SessionId>().unwrap().into()
 }
 
-/// A header's value that is ready for use: its clones share its bytes.
+/// A header value whose clones share its bytes.
 fn value() -> HeaderValue {
     let value = HeaderValue::from_str(ID).unwrap();
     drop(value.clone());
     value
 }
 
-/// A client that answers by itself.
+/// A client whose chain ends in a canned response.
 pub fn client(mut chain: Vec<Arc<dyn Middleware>>) -> ClientWithMiddleware {
     chain.push(Arc::new(Canned));
     ClientWithMiddleware::new(Client::new(), chain)
@@ -540,7 +540,7 @@ impl Middleware for Empty {
     }
 }
 
-/// What anyone would write who knows neither this crate nor its rules.
+/// The middleware that one would write without knowing this crate or its rules.
 struct TenLines(HeaderValue);
 
 #[async_trait]
@@ -560,7 +560,7 @@ impl Middleware for TenLines {
     }
 }
 
-/// The end of every chain.
+/// The end of every chain: a canned response.
 struct Canned;
 
 #[async_trait]
@@ -570,7 +570,7 @@ impl Middleware for Canned {
     }
 }
 
-/// The service that reqwest's client is, for requests of `http`. Nobody waits for its responses.
+/// reqwest's client as a service for `http::Request`. Its responses are never awaited.
 #[derive(Clone)]
 struct Reqwest(Client);
 
@@ -592,7 +592,7 @@ impl Service<http::Request<reqwest::Body>> for Reqwest {
 pub const GROWTH: &str = "first insert into a HeaderMap";
 pub const POLL: &str = "one poll in a scope";
 
-/// A part's name, and what makes a run of it.
+/// The name of a part, and a function that prepares runs of it.
 pub type Part = (&'static str, fn() -> Box<dyn FnMut()>);
 
 pub const PARTS: [Part; 6] = [

@@ -17,8 +17,8 @@ export const launch = () => chromium.launch({
 export const LOOKS = [1440, 900, 390].flatMap((width) =>
   ["light", "dark"].map((scheme) => ({ width, scheme })));
 
-/** Opens the page, and gives it with all that its console complains of. What it tells a screen
- * reader is in its `said`. */
+/** Opens the page, and returns it with the complaints of its console. What the page tells a screen
+ * reader is in `window.said`. */
 export async function open(browser, gateway, look = {}) {
   const { width = 1440, scheme = "light", hash = "", ...options } = look;
   const context = await browser.newContext({
@@ -57,7 +57,7 @@ export const row = (page, list, number) =>
 
 export const clipboard = (page) => page.evaluate(() => navigator.clipboard.readText());
 
-/** That the page fits its window, nothing that must be read is cut off, and axe finds nothing. */
+/** Asserts that the page fits its window, that no text is cut off, and that axe finds no fault. */
 export async function isSound(page) {
   const wide = await page.evaluate(() =>
     [...document.querySelectorAll("html, th, .why strong, button, dd, h2, .tag, "

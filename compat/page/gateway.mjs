@@ -1,4 +1,4 @@
-// Runs the program, and ends it.
+// Starts and stops the program.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -7,10 +7,10 @@ import { createInterface } from "node:readline";
 const PROGRAM = process.env.OPENCODE_GATEWAY
   ?? new URL("../../target/release/opencode-gateway", import.meta.url).pathname;
 
-// What ends the tests ends the programs that they started.
+// A signal that ends the tests also ends the programs that they started.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
-/** The program, at an address of its own. */
+/** The program, on a free port. */
 export class Gateway {
   #program;
 
@@ -31,7 +31,7 @@ export class Gateway {
       const [origin] = line.match(/http:\/\/[\w.:[\]]+/) ?? [];
       if (origin) {
         this.origin = origin;
-        // It goes on writing, and would wait for a reader.
+        // The program keeps writing, and would block without a reader.
         this.#program.stdout.resume();
         return;
       }

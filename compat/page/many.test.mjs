@@ -1,4 +1,4 @@
-// The page after 100,000 calls. Times are printed, and never asserted.
+// The page after 100,000 calls. Times are printed, but never asserted.
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
@@ -17,7 +17,7 @@ describe(`after ${CALLS} calls`, () => {
     browser = await launch();
     gateway = await Gateway.start("--keep", String(CALLS / 2), ...replies(20));
     numbers = await faults(gateway);
-    // What stands out is the oldest of all, and more good calls come than are kept.
+    // The calls that stand out are the oldest, and more good calls follow than are kept.
     ({ page, complaints } = await open(browser, gateway));
     events = longestEvent(gateway);
     const began = performance.now();

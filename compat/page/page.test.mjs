@@ -17,7 +17,7 @@ after(() => browser.close());
 /** Waits until a condition holds on the page. */
 const until = (page, condition, argument) => page.waitForFunction(condition, argument);
 
-/** Waits until a screen reader was told so. */
+/** Waits until a screen reader was told these words. */
 const said = (page, words) =>
   until(page, (words) => window.said.some((said) => said.includes(words)), words);
 
@@ -285,7 +285,7 @@ describe("the page", () => {
     await sheet.waitFor({ state: "hidden" });
     assert.ok(await isFocused(link(number - 1)), "the focus comes back to the row");
 
-    // More calls than the list has rows, while a row has the focus.
+    // More calls arrive than the list has rows, while a row has the focus.
     const conversation = page.locator("#conversations tbody a").last();
     await conversation.focus();
     const href = await conversation.getAttribute("href");

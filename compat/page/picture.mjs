@@ -1,4 +1,4 @@
-// Makes the README's picture: real calls, and what the page shows of them.
+// Takes the README's picture: the page after some real calls.
 
 import { open, launch } from "./browser.mjs";
 import { Gateway } from "./gateway.mjs";
@@ -13,8 +13,8 @@ try {
   await agent(gateway, "Stream the export instead of building it in memory.",
     { client: "review-bot", model: "glm-5.2", task: "List the callers of the export." });
 
-  // The faults that are met most often: a title that forgets the session, a client that makes a
-  // new id in the middle, and one that is built without a session at all.
+  // The most common faults: a title call that forgets the session, a client that makes a new id in
+  // the middle, and a client without any session.
   const forgetful = new Conversation(gateway, { model: "deepseek-v4.1-flash" });
   await forgetful.ask("Add a dark theme to the settings page.");
   await forgetful.title("Add a dark theme to the settings page.", {}).catch(() => {});

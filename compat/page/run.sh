@@ -1,6 +1,6 @@
 #!/bin/sh
-# Tests the page of `opencode-gateway` in Chromium, or with `picture` makes the README's picture of
-# it. Needs Node.js 20. On Debian it installs Chromium where that is missing.
+# Tests the page of `opencode-gateway` in Chromium, or with `picture` takes the README's picture of
+# it. Needs Node.js 20. On Debian it installs Chromium if it is missing.
 set -e
 cd "$(dirname "$0")"
 if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then

@@ -1,4 +1,4 @@
-// Calls as agents make them, right ones and wrong ones.
+// Calls as agents make them, correct and faulty.
 
 import { randomUUID } from "node:crypto";
 import http from "node:http";
@@ -21,7 +21,7 @@ const TOOLS = ["read_file", "write_file", "run_tests"].map((name) => ({
 const SYSTEM = "You are a careful engineer. Read before you change, and change as little as you "
   + "can. Run the tests after each change, and say what they showed. ".repeat(12);
 
-/** What the gateway answers in line: so each turn of an agent has a call of a tool, and an end. */
+/** The gateway's next answers, with which each turn of an agent has a tool call and an end. */
 export function replies(turns) {
   const turn = [
     "--reply", 'tool:read_file={"path":"src/login.rs"}',
@@ -74,7 +74,7 @@ export class Conversation {
     }
   }
 
-  /** The call that gives it a title: the one that clients forget. */
+  /** The call for its title: the one in which clients forget the session. */
   async title(words, headers) {
     const messages = [
       { role: "system", content: "Generate a title for this conversation." },
@@ -84,7 +84,7 @@ export class Conversation {
   }
 }
 
-/** A call of no SDK, whose headers may be wrong in any way. Gives the status. */
+/** Makes a call without an SDK, whose headers may be wrong in any way. Returns the status. */
 export function call(gateway, { headers = {}, body = {}, key = KEY, agent } = {}) {
   const request = http.request(`${gateway.origin}${PATH}`, {
     method: "POST", agent,
@@ -102,7 +102,7 @@ export function call(gateway, { headers = {}, body = {}, key = KEY, agent } = {}
   });
 }
 
-/** A conversation of three turns, and a subagent of it. */
+/** Holds a conversation of three turns, with a subagent. */
 export async function agent(gateway, words, options = {}) {
   const { task = "Find every test that binds a port." } = options;
   const conversation = new Conversation(gateway, options);
@@ -115,7 +115,7 @@ export async function agent(gateway, words, options = {}) {
   return { conversation, helper };
 }
 
-/** Every fault that the page tells of, each with the number of its call. */
+/** Makes every fault that the page shows, and returns the number of each call. */
 export async function faults(gateway) {
   const numbers = {};
   const last = async () => (await gateway.state()).calls[0].number;
@@ -150,7 +150,7 @@ export async function faults(gateway) {
   return numbers;
 }
 
-/** Many good calls, as fast as the gateway answers: several at once on each connection. */
+/** Makes many good calls as fast as the gateway answers, several at a time on each connection. */
 export async function flood(gateway, calls) {
   const CONNECTIONS = 8, AT_ONCE = 64, CONVERSATIONS = 500;
   const { hostname, port, host } = new URL(gateway.origin);

@@ -1,4 +1,4 @@
-// Calls of the official SDK of Anthropic: `anthropic.mjs ORIGIN KEY`.
+// Calls through Anthropic's official SDK: `anthropic.mjs ORIGIN KEY`.
 
 import assert from 'node:assert/strict';
 import Anthropic from '@anthropic-ai/sdk';
@@ -16,7 +16,7 @@ const options = {
 const tools = [{ name: 'clock', input_schema: { type: 'object', properties: {} } }];
 
 function client(base, defaultHeaders) {
-  // Zen takes the key in this header alone; the SDK's newest versions send another one.
+  // Zen takes the key only in this header; the SDK's newest versions send another one.
   if (base.startsWith('/zen')) defaultHeaders['x-api-key'] = key;
   return new Anthropic({ baseURL: origin + base, apiKey: key, maxRetries: 0, defaultHeaders });
 }

@@ -1,4 +1,4 @@
-"""Calls of the official SDK of Anthropic: `anthropic_sdk.py ORIGIN KEY`."""
+"""Calls through Anthropic's official SDK: `anthropic_sdk.py ORIGIN KEY`."""
 
 import sys
 import uuid
@@ -12,7 +12,7 @@ NOON = "It is noon."
 
 
 def client(base, **headers):
-    # Zen takes the key in this header alone; the SDK's newest versions send another one.
+    # Zen takes the key only in this header; the SDK's newest versions send another one.
     if base.startswith("/zen"):
         headers["x-api-key"] = KEY
     return Anthropic(base_url=ORIGIN + base, api_key=KEY, max_retries=0, default_headers=headers)

@@ -1,4 +1,4 @@
-// Calls of the official SDK of Google: `google.mjs ORIGIN KEY`.
+// Calls through Google's official SDK: `google.mjs ORIGIN KEY`.
 
 import assert from 'node:assert/strict';
 import { GoogleGenAI } from '@google/genai';

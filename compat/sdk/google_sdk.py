@@ -1,4 +1,4 @@
-"""Calls of the official SDK of Google: `google_sdk.py ORIGIN KEY`."""
+"""Calls through Google's official SDK: `google_sdk.py ORIGIN KEY`."""
 
 import sys
 import uuid

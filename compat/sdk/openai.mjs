@@ -1,4 +1,4 @@
-// Calls of the official SDK of OpenAI: `openai.mjs ORIGIN KEY`.
+// Calls through OpenAI's official SDK: `openai.mjs ORIGIN KEY`.
 
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';

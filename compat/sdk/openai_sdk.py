@@ -1,4 +1,4 @@
-"""Calls of the official SDK of OpenAI: `openai_sdk.py ORIGIN KEY`."""
+"""Calls through OpenAI's official SDK: `openai_sdk.py ORIGIN KEY`."""
 
 import json
 import sys

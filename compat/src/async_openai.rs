@@ -6,7 +6,7 @@ use async_openai::middleware::retry::OpenAIRetryLayer;
 use reqwest_opencode_session::OpencodeSessionMiddleware;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
-/// A client that retries as async-openai does by itself, with each attempt in its session.
+/// Returns a client that retries like async-openai's own, with each attempt in its session.
 pub fn openai(
     config: OpenAIConfig,
     opencode: &OpencodeSessionMiddleware,
@@ -17,7 +17,7 @@ pub fn openai(
         let http = http.clone();
         async move {
             let sent = http.oneshot(request.build().await?).await;
-            // As itself, because the retry layer looks at it.
+            // Unboxed, because the retry layer looks at it.
             sent.map_err(|error| match error.downcast::<reqwest::Error>() {
                 Ok(error) => OpenAIError::Reqwest(*error),
                 Err(error) => OpenAIError::Boxed(error),

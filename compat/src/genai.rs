@@ -4,7 +4,7 @@ use genai::resolver::{AuthData, Error};
 use reqwest::Url;
 use reqwest_opencode_session::OpencodeSessionMiddleware;
 
-/// Where a call goes, with the caller's session.
+/// Adds the caller's session to the target of a call.
 pub fn in_session(
     opencode: &OpencodeSessionMiddleware,
     mut target: ServiceTarget,

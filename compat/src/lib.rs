@@ -1,6 +1,6 @@
-//! The recipes whose code needs other crates, so that it is tested.
+//! The recipes whose code needs other crates, so that they are tested.
 //!
-//! A module holds the code that its page shows, word for word, and the tests run that very code.
+//! A module contains the code of its page, word for word, and the tests run that code.
 
 #[doc = include_str!("../../src/docs/recipes/async_openai.md")]
 pub mod async_openai;

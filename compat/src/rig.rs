@@ -34,7 +34,7 @@ impl Drop for Entry {
 }
 
 impl Sessions {
-    /// The same handler of models or tools, in the session of the run that it serves.
+    /// Wraps a handler of models or tools, to work in the session of the run that it serves.
     pub fn around<H>(&self, handler: H) -> InSession<H> {
         InSession(self.clone(), handler)
     }

@@ -1,9 +1,9 @@
-//! The newest official SDKs of OpenAI, Anthropic and Google, unmodified, against the gateway of
+//! The newest official SDKs of OpenAI, Anthropic and Google, unmodified, with the gateway of
 //! `testing`: on both families of addresses, whole, streamed and with tools, and refused without a
-//! session. What they send is in `sdk/`.
+//! session. The scripts that use them are in `sdk/`.
 //!
-//! They are installed from PyPI and npm into the target directory. Where these or an interpreter
-//! cannot be reached, a line says so and the test is skipped.
+//! They are installed from PyPI and npm into the target directory. If a registry or an interpreter
+//! is missing, a line says so and the test is skipped.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -22,13 +22,13 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sdk");
 /// An empty directory for one of the tests.
 fn directory(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    // It may not be there yet.
+    // It may not exist yet.
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     directory
 }
 
-/// Runs a command to its end; what it wrote last is the error where it fails.
+/// Runs a command until it exits. If it fails, the error contains its standard error.
 async fn run(
     program: impl AsRef<OsStr>,
     arguments: &[&str],
@@ -53,12 +53,12 @@ async fn run(
     Err(format!("{name} {arguments:?}: {}\n{text}", output.status))
 }
 
-/// Writes a line that is seen though the test passes.
+/// Prints a line that is visible even if the test passes.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A gateway whose model looks at the clock, once for each question.
+/// A gateway whose model uses the clock once for each question.
 fn gateway() -> Gateway {
     let gateway = Gateway::start().unwrap();
     let asks_the_time = |call: &SeenRequest| {
@@ -73,14 +73,14 @@ fn gateway() -> Gateway {
     gateway
 }
 
-/// Runs a script against a gateway of its own, and asserts that it saw what it was to see.
+/// Runs a script with its own gateway, and asserts that the gateway saw what it should.
 async fn hold(interpreter: &Path, script: &Path) {
     let gateway = gateway();
     let arguments = [script.to_str().unwrap(), &gateway.url(""), Gateway::KEY];
     let directory = script.parent().unwrap();
     let ran = run(interpreter, &arguments, directory).await;
     let output = ran.unwrap_or_else(|error| panic!("{error}"));
-    // An SDK that does not like an answer warns.
+    // An SDK prints a warning if it does not like an answer.
     let warnings = String::from_utf8_lossy(&output.stderr);
     assert_eq!(warnings, "", "{}", script.display());
 
@@ -158,7 +158,7 @@ async fn the_sdks_for_javascript_are_served() {
         .collect();
     say(&format!("SDKs for JavaScript: {}", versions.join(", ")));
     for script in ["openai.mjs", "anthropic.mjs", "google.mjs"] {
-        // A module is looked for beside the script.
+        // Node.js looks for modules next to the script.
         let copy = directory.join(script);
         fs::copy(Path::new(SCRIPTS).join(script), &copy).unwrap();
         hold(Path::new("node"), &copy).await;

@@ -1,1 +1,1 @@
-//! Tests alone: see `rule.rs`.
+//! Only tests: see `rule.rs`.

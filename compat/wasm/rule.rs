@@ -1,4 +1,4 @@
-//! What the library promises, under WebAssembly: ids, targets, scopes, the rule and its doors.
+//! What the library promises, under WebAssembly: ids, targets, scopes, the rule and its adapters.
 
 use std::collections::HashSet;
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Checks the library for wasm32-unknown-unknown without a warning, and runs its rule in Node.
 #
-# The target's standard library is built from source, so no toolchain has to be downloaded: Debian's
-# Rust 1.85 does it, the minimum version. It is installed first where it is missing.
+# Debian's Rust 1.85, the minimum version, builds the target's standard library from source, so no
+# toolchain has to be downloaded. This script installs it if it is missing.
 set -e
 cd "$(dirname "$0")"
 if ! /usr/bin/rustc --version | grep -q ' 1\.85\.' || ! [ -d /usr/share/doc/rust-web-src ]; then
@@ -17,7 +17,7 @@ if ! command -v wasm-ld >/dev/null; then
 fi
 target=$(realpath ../../target)/wasm
 web_cargo() {
-    # By their paths, because a rustup may come first in PATH.
+    # By path, because rustup may come first in PATH.
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="-D warnings" CARGO_TARGET_DIR="$target" \
         /usr/bin/cargo "$@" -Zbuild-std=std,panic_abort --target wasm32-unknown-unknown
 }
@@ -26,7 +26,7 @@ for features in "" reqwest-012,serde,tower,tracing; do
     web_cargo check --manifest-path ../../Cargo.toml --features "$features"
 done
 
-# The tests' runner must be of the same version as the library that they are linked with.
+# The test runner must have the same version as the library that the tests are linked with.
 version=$(cargo tree --package wasm-bindgen --depth 0 --prefix none --target all | cut -d' ' -f2 | tr -d v)
 runner=$target/tools/bin/wasm-bindgen-test-runner
 if ! "$runner" --version 2>/dev/null | grep -qF " $version"; then

@@ -1,4 +1,4 @@
-//! The input's first line is a target, the second one a session header, and what follows is a URL.
+//! The input's first line is a target, the second a session header, and the rest a URL.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The doors for other crates' types.
+//! The entry points for other crates' types.
 
 #[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
 pub mod reqwest;

@@ -1,4 +1,4 @@
-//! The doors for reqwest, written once and stamped for each generation of it.
+//! The entry points for reqwest, written once and expanded for each of its versions.
 
 use std::error::Error;
 use std::future::ready;
@@ -12,18 +12,18 @@ use crate::middleware::OpencodeSessionMiddleware;
 use crate::rule::{self, HttpRequest, MissingSession};
 
 impl OpencodeSessionMiddleware {
-    /// A client with this middleware and its [redirect policy](Self::redirect_policy) in place.
+    /// Builds a client with this middleware and its [redirect policy](Self::redirect_policy).
     ///
-    /// The policy replaces the one that the builder has, `Policy::none()` too. To keep one of your
+    /// The policy replaces the one that the builder has, even `Policy::none()`. To keep one of your
     /// own, build the client yourself, with [`redirect_policy_over`](Self::redirect_policy_over).
-    /// To put other middlewares on the chain, do the same, and append this one last: whatever
-    /// changes a request's URL must stand above it.
+    /// To put other middlewares on the chain, build it yourself as well, and append this one last:
+    /// whatever changes a request's URL must be above it.
     ///
-    /// In the browser there is no policy: redirects are the browser's.
+    /// In the browser there is no policy: the browser itself follows redirects.
     ///
     /// # Errors
     ///
-    /// What reqwest's `ClientBuilder::build` fails with.
+    /// Returns the error of reqwest's `ClientBuilder::build`.
     ///
     /// ```
     /// use reqwest_opencode_session::OpencodeSessionMiddleware;
@@ -35,17 +35,17 @@ impl OpencodeSessionMiddleware {
         builder.build_with(self)
     }
 
-    /// A redirect policy that never carries a session off its targets.
+    /// Returns a redirect policy that never carries a session off its targets.
     ///
-    /// Like reqwest's default policy, which follows at most ten redirects, except that a redirect
-    /// from a target to a non-target is an error that names both origins: `is_redirect` is true of
-    /// it, and its source is a [`RedirectRefused`](crate::RedirectRefused). A redirect to a target
-    /// that takes the session in another header is refused in the same way. (A reqwest-retry that
-    /// stands outside wraps errors; there, look further down the sources.)
+    /// It is like reqwest's default policy, which follows at most ten redirects, except that a
+    /// redirect from a target to a non-target is an error that names both origins: `is_redirect` is
+    /// true for it, and its source is a [`RedirectRefused`](crate::RedirectRefused). A redirect to
+    /// a target that takes other headers is refused in the same way. (reqwest-retry wraps errors;
+    /// with it, look further down the sources.)
     ///
-    /// Without this policy reqwest sends the session, and the body where the status asks for it, to
+    /// Without this policy, reqwest sends the session, and the body if the status asks for it, to
     /// any host that the gateway names: redirects happen below every middleware, and only
-    /// credentials are taken away.
+    /// credentials are removed.
     ///
     /// ```
     /// use reqwest_middleware::ClientBuilder;
@@ -61,10 +61,10 @@ impl OpencodeSessionMiddleware {
         self.redirect_policy_over(P::default())
     }
 
-    /// [`redirect_policy`](Self::redirect_policy) in front of a policy of your own, or of another
-    /// middleware on the same client: what this one does not refuse, that one decides.
+    /// Returns [`redirect_policy`](Self::redirect_policy) in front of a policy of your own, or of
+    /// another middleware on the same client, which decides what this one does not refuse.
     ///
-    /// This middleware's check comes first, so under `Policy::none()` a redirect from a target to a
+    /// This middleware's check comes first, so over `Policy::none()`, a redirect from a target to a
     /// non-target is an error, and any other one is returned as it is.
     ///
     /// ```
@@ -81,19 +81,19 @@ impl OpencodeSessionMiddleware {
     }
 }
 
-/// A `ClientBuilder` of reqwest: what [`into_client`](OpencodeSessionMiddleware::into_client) takes.
+/// A `ClientBuilder` of reqwest, for [`into_client`](OpencodeSessionMiddleware::into_client).
 ///
 /// This trait is sealed: it is implemented for the `ClientBuilder` of reqwest 0.13 and, with the
 /// feature `reqwest-012`, of reqwest 0.12.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a `ClientBuilder` of a reqwest whose feature is on",
-    note = "the feature `reqwest-013` takes the `reqwest::ClientBuilder` of 0.13, and \
-            `reqwest-012` that of 0.12; a blocking client has no middleware"
+    message = "`{Self}` is not the `ClientBuilder` of a reqwest version whose feature is on",
+    note = "turn on `reqwest-013` for the `reqwest::ClientBuilder` of 0.13, or `reqwest-012` for \
+            that of 0.12; a blocking client takes no middleware"
 )]
 pub trait ReqwestClientBuilder: sealed::ReqwestClientBuilder {
-    /// That generation's `ClientWithMiddleware`.
+    /// That version's `ClientWithMiddleware`.
     type Client;
-    /// That generation's `reqwest::Error`.
+    /// That version's `reqwest::Error`.
     type Error: Error + Send + Sync + 'static;
 
     #[doc(hidden)]
@@ -101,45 +101,45 @@ pub trait ReqwestClientBuilder: sealed::ReqwestClientBuilder {
     -> Result<Self::Client, Self::Error>;
 }
 
-/// A `redirect::Policy` of reqwest: what
-/// [`redirect_policy`](OpencodeSessionMiddleware::redirect_policy) makes.
+/// A `redirect::Policy` of reqwest, from
+/// [`redirect_policy`](OpencodeSessionMiddleware::redirect_policy).
 ///
 /// This trait is sealed: it is implemented for the `Policy` of reqwest 0.13 and, with the feature
 /// `reqwest-012`, of reqwest 0.12.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a redirect policy of a reqwest whose feature is on",
-    note = "the feature `reqwest-013` takes the `reqwest::redirect::Policy` of 0.13, and \
-            `reqwest-012` that of 0.12"
+    message = "`{Self}` is not the redirect policy of a reqwest version whose feature is on",
+    note = "turn on `reqwest-013` for the `reqwest::redirect::Policy` of 0.13, or `reqwest-012` \
+            for that of 0.12"
 )]
 #[cfg(not(target_arch = "wasm32"))]
 pub trait RedirectPolicy: Default + sealed::RedirectPolicy {}
 
-/// The session in a chain of calls that ends in `send`.
+/// Adds the session in a chain of calls that ends in `send`.
 ///
-/// Implemented for the `RequestBuilder` of reqwest 0.13, with the feature `reqwest-012` of 0.12, and
-/// with the feature `blocking` of `reqwest::blocking`.
+/// Implemented for the `RequestBuilder` of reqwest 0.13; with the feature `reqwest-012`, of 0.12;
+/// and with the feature `blocking`, of `reqwest::blocking`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `RequestBuilder` of reqwest",
-    note = "that of 0.13 is one, with the feature `reqwest-012` that of 0.12, and with the feature \
-            `blocking` that of `reqwest::blocking`; a `ClientWithMiddleware` needs no such call"
+    note = "use the builder of reqwest 0.13, that of 0.12 with the feature `reqwest-012`, or that \
+            of `reqwest::blocking` with `blocking`; a `ClientWithMiddleware` needs no such call"
 )]
 pub trait RequestBuilderExt: Sized + sealed::RequestBuilder {
-    /// That generation's `reqwest::Error`.
+    /// That version's `reqwest::Error`.
     type BuildError: Error + Send + Sync + 'static;
 
-    /// Applies the whole rule to the request that is being built, as
+    /// Applies the middleware to the request that is being built, as
     /// [`apply`](OpencodeSessionMiddleware::apply) does.
     ///
-    /// It reads the session now: the scope goes around the function that calls it, or
-    /// [`bound_to`](OpencodeSessionMiddleware::bound_to) names the session. Call it last, when the
-    /// request has its headers. Body, timeouts and version stay what they are.
+    /// The session is read immediately: put the scope around the function that calls this, or name
+    /// the session with [`bound_to`](OpencodeSessionMiddleware::bound_to). Call it last, when the
+    /// request has its headers. Body, timeouts and version stay as they are.
     ///
-    /// The client needs [`redirect_policy`](OpencodeSessionMiddleware::redirect_policy): reqwest
-    /// carries a session along to whatever host it is sent to.
+    /// The client needs [`redirect_policy`](OpencodeSessionMiddleware::redirect_policy): without
+    /// it, reqwest carries the session to whatever host it is redirected to.
     ///
     /// # Errors
     ///
-    /// [`RequestBuilderError`], which goes by `?` into `anyhow::Error` and that generation's
+    /// Returns a [`RequestBuilderError`], which `?` converts into `anyhow::Error` or that version's
     /// `reqwest_middleware::Error`.
     ///
     /// ```
@@ -165,14 +165,14 @@ pub trait RequestBuilderExt: Sized + sealed::RequestBuilder {
 
 /// Why a `RequestBuilder` got no session.
 ///
-/// `E` is the `reqwest::Error` of that generation.
+/// `E` is the `reqwest::Error` of that version.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum RequestBuilderError<E: Error + 'static> {
-    /// The builder itself holds an error, such as a URL that is none.
+    /// The builder itself contains an error, such as an invalid URL.
     #[error("the request could not be built")]
     Build(#[source] E),
-    /// Nothing gave the request a session, and the fallback is to refuse it.
+    /// Nothing gave the request a session, and the fallback is `Reject`.
     #[error("the request carries no session")]
     MissingSession(#[source] MissingSession),
 }
@@ -184,7 +184,7 @@ mod sealed {
 
     #[cfg(not(target_arch = "wasm32"))]
     pub trait RedirectPolicy {
-        /// This policy, where the middleware does not refuse.
+        /// Returns this policy for whatever the middleware does not refuse.
         fn behind(self, middleware: super::OpencodeSessionMiddleware) -> Self;
     }
 }
@@ -194,16 +194,16 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[cfg(target_arch = "wasm32")]
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// A request that is on its way through a chain: its own extensions are those of the chain.
+/// A request on its way through a chain, whose extensions are those of the chain.
 struct Chained<'a, R> {
     request: &'a mut R,
     extensions: &'a mut Extensions,
 }
 
-/// A request of reqwest, which keeps its extensions to itself.
+/// A request of reqwest, whose own extensions are private.
 macro_rules! impl_request {
     ($version:literal, $request:ty) => {
-        #[doc = concat!("Of reqwest ", $version, ".")]
+        #[doc = concat!("For reqwest ", $version, ".")]
         impl HttpRequest for $request {}
 
         impl rule::sealed::HttpRequest for $request {
@@ -227,7 +227,7 @@ macro_rules! impl_request_builder {
     ($version:literal, $reqwest:ident, $request_builder:ty) => {
         impl sealed::RequestBuilder for $request_builder {}
 
-        #[doc = concat!("Of reqwest ", $version, ".")]
+        #[doc = concat!("For reqwest ", $version, ".")]
         impl RequestBuilderExt for $request_builder {
             type BuildError = $reqwest::Error;
 
@@ -246,7 +246,7 @@ macro_rules! impl_request_builder {
     };
 }
 
-/// All doors of one generation of reqwest.
+/// All entry points for one version of reqwest.
 macro_rules! impl_generation {
     ($version:literal, $reqwest:ident, $reqwest_middleware:ident) => {
         impl_request!($version, $reqwest::Request);
@@ -257,7 +257,7 @@ macro_rules! impl_generation {
         impl_request_builder!($version, $reqwest, $reqwest::blocking::RequestBuilder);
 
         impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
-            // What `#[async_trait]` would write, but for its box: there is nothing to await before
+            // What `#[async_trait]` would write, without its box: there is nothing to await before
             // `next`.
             fn handle<'a, 'b, 'c, 'future>(
                 &'a self,
@@ -310,7 +310,7 @@ macro_rules! impl_generation {
 
         impl sealed::ReqwestClientBuilder for $reqwest::ClientBuilder {}
 
-        #[doc = concat!("Of reqwest ", $version, ".")]
+        #[doc = concat!("For reqwest ", $version, ".")]
         impl ReqwestClientBuilder for $reqwest::ClientBuilder {
             type Client = $reqwest_middleware::ClientWithMiddleware;
             type Error = $reqwest::Error;
@@ -329,7 +329,7 @@ macro_rules! impl_generation {
             }
         }
 
-        #[doc = concat!("Of reqwest ", $version, ".")]
+        #[doc = concat!("For reqwest ", $version, ".")]
         #[cfg(not(target_arch = "wasm32"))]
         impl RedirectPolicy for $reqwest::redirect::Policy {}
 

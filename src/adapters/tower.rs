@@ -1,4 +1,4 @@
-//! The door for tower: a layer that applies the rule to each request.
+//! The entry point for tower: a layer that applies the middleware to each request.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,28 +10,28 @@ use tower_service::Service;
 use crate::middleware::OpencodeSessionMiddleware;
 use crate::rule::{HttpRequest, MissingSession};
 
-/// The error of a service that has a [`OpencodeSessionLayer`]: the same as `tower::BoxError`.
+/// The error of a service that has an [`OpencodeSessionLayer`]: the same as `tower::BoxError`.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl OpencodeSessionMiddleware {
-    /// A tower layer that applies the whole rule to each request.
+    /// Returns a tower layer that applies the middleware to each request.
     ///
-    /// It stands over services of `reqwest::Request`, such as `reqwest::Client` itself, and of
+    /// It wraps services of `reqwest::Request`, such as `reqwest::Client` itself, and of
     /// [`http::Request<B>`], such as hyper-util's client. It reads the session when the service is
-    /// called. A `buffer` above it calls from a worker outside every scope: put the session into the
-    /// extensions of an `http::Request`, or use a middleware that is
-    /// [bound](Self::bound_to) to it.
+    /// called. A `buffer` above it calls it from a worker outside every scope: put the session into
+    /// the extensions of an `http::Request`, or use a middleware that is [bound](Self::bound_to) to
+    /// it.
     ///
-    /// A tower `retry` above the layer sends a clone of the request that it took before: what
-    /// `session_from` answered is not on it, and each attempt asks again. Put the layer above the
-    /// retry, or put the session into the request's extensions.
+    /// A tower `retry` above the layer sends clones of the original request, without what
+    /// `session_from` returned, so each attempt asks again. Put the layer above the retry, or put
+    /// the session into the request's extensions.
     ///
     /// Redirects are followed below the layer, if at all: give a `reqwest::Client` the
     /// `redirect_policy`.
     ///
     /// # Errors
     ///
-    /// The service's error is the inner one, boxed. A [`MissingSession`] can be downcast from it.
+    /// The service's error is the inner service's, boxed, or a boxed [`MissingSession`].
     ///
     /// ```
     /// use reqwest_opencode_session::OpencodeSessionMiddleware;
@@ -49,7 +49,7 @@ impl OpencodeSessionMiddleware {
     }
 }
 
-/// A layer that applies a middleware's rule to each request. Made by
+/// A layer that applies a middleware to each request. Created by
 /// [`OpencodeSessionMiddleware::layer`].
 #[derive(Debug, Clone)]
 pub struct OpencodeSessionLayer {
@@ -67,7 +67,7 @@ impl<S> Layer<S> for OpencodeSessionLayer {
     }
 }
 
-/// A service whose requests carry a session. Made by [`OpencodeSessionLayer`].
+/// A service that gives its requests a session. Created by [`OpencodeSessionLayer`].
 #[derive(Debug, Clone)]
 pub struct OpencodeSessionService<S> {
     inner: S,

@@ -1,4 +1,4 @@
-//! Pages to read, beside the reference.
+//! Guides, beside the reference.
 
 // The pages name items of all features.
 #![cfg_attr(

@@ -128,7 +128,7 @@ fn the_builder_refuses_bad_values_and_says_which() {
             builder().user_agent("agent/1 "),
             "`user_agent` was refused: character 8 of the value is ' '",
         ),
-        // The first one that is wrong is named, and a later good one does not hide it.
+        // The first bad value is named, and a later good one does not hide it.
         (
             builder().client_name("").project("\n").client_name("fine"),
             "`client_name` was refused: the value is empty",

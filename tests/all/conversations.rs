@@ -1,4 +1,4 @@
-//! Whole conversations, held as real clients hold them, against what those clients sent.
+//! Whole conversations, held as real clients hold them, and compared with what those clients sent.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ enum Way {
     Scope,
 }
 
-/// One process of a client that tries a call again after a 503.
+/// One process of a client that retries a call after a 503.
 struct Process<'a> {
     gateway: &'a Gateway,
     client: ClientWithMiddleware,
@@ -65,7 +65,7 @@ impl<'a> Process<'a> {
     }
 }
 
-/// What a process that ends leaves for the next one.
+/// The id that a process stores for the next one.
 fn stored(session: &Session) -> SessionId {
     session.id().to_string().parse().unwrap()
 }
@@ -148,8 +148,8 @@ async fn an_agent_with_a_session_alone_sends_what_pi_sends() {
     }
 }
 
-/// Checks requests against the captured ones of a client, one by one and in the same order: the
-/// same headers, and between any two values of them the same relation, equal or not.
+/// Compares requests with the captured ones of a client, in the same order: they have the same
+/// headers, and any two values are equal exactly if the captured values are.
 fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
     let captures: Vec<Value> = include_str!("../fixtures/captures.jsonl")
         .lines()
@@ -162,7 +162,7 @@ fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
         let what = capture["what"].as_str().unwrap();
         let captured: BTreeSet<_> = ours(capture).map(|(name, _)| name).collect();
         assert_eq!(opencode_names(&request.headers), captured, "{what}");
-        // A client's name for itself is another one in each of its parts.
+        // A client uses several user agents, so only the presence of one is compared.
         assert!(request.headers.contains_key(USER_AGENT), "{what}");
         assert_eq!(
             Some(u64::from(request.status.unwrap().as_u16())),
@@ -170,7 +170,7 @@ fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
         );
     }
 
-    // The parent's value is a session's, so all values are compared with all.
+    // A parent's value is that of a session, so each value is compared with every other.
     let sent: Vec<&str> = requests
         .iter()
         .zip(&captures)
@@ -192,7 +192,7 @@ fn assert_same_relations(client: &str, requests: &[SeenRequest]) {
     }
 }
 
-/// The captured headers that this crate has a say in.
+/// The captured headers that this crate sets.
 fn ours(capture: &Value) -> impl Iterator<Item = (&str, &str)> {
     let headers = capture["headers"].as_object().unwrap();
     let ours = headers.iter().filter(|(name, _)| is_opencode_header(name));

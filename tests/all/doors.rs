@@ -1,7 +1,8 @@
-//! Every door × every source of a session × a target or elsewhere, over the socket.
+//! Every entry point (here: door) × every source of a session × a target or another host, over the
+//! socket.
 //!
-//! The tests' names are the table: `doors::request_builder::scope::on_a_target`. A cell that cannot
-//! be says why in `table!`, and its test proves that the door does not take that source.
+//! The names of the tests form a table: `doors::request_builder::scope::on_a_target`. If a cell is
+//! impossible, `table!` says why, and its test proves that the door does not take that source.
 
 use futures::future::LocalBoxFuture;
 use http::HeaderName;
@@ -32,7 +33,7 @@ struct Call {
     url: String,
 }
 
-/// What the door says was done, where it says that.
+/// What the door did, if it reports that.
 type Answer = Result<Option<Applied>, MissingSession>;
 
 impl Call {
@@ -182,7 +183,7 @@ fn missing(error: BoxError) -> MissingSession {
 
 struct Door {
     send: fn(&Call) -> LocalBoxFuture<'_, Answer>,
-    /// Whether it blocks, which a runtime would not let it do.
+    /// Whether it blocks, which is not allowed inside a runtime.
     blocks: bool,
     /// The sources that it cannot have, and why.
     cannot: &'static [(&'static [Given], &'static str)],
@@ -192,14 +193,14 @@ const EXTENSIONS: &[Given] = &[Given::SessionInExtensions, Given::IdInExtensions
 const KEPT: &str = "a request of reqwest keeps its extensions to itself";
 
 impl Door {
-    /// Why it cannot take its session from there.
+    /// Why it cannot take its session from this source, if it cannot.
     fn why_not(&self, given: Given) -> Option<&str> {
         let cells = self.cannot.iter();
         let mut whys = cells.filter(|(sources, _)| sources.contains(&given));
         whys.next().map(|(_, why)| *why)
     }
 
-    /// Sends a call with this source of a session.
+    /// Makes a call with this source of a session.
     fn call(
         &self,
         given: &'static [Given],
@@ -243,7 +244,7 @@ impl Door {
         let answer = self.call(given, settings, &stranger).unwrap();
         assert_eq!(answer.unwrap_or(Applied::NoTarget), Applied::NoTarget);
         let seen = only(&stranger);
-        // What the caller itself set goes out as it is.
+        // A header that the caller set goes out unchanged.
         let own: &[&str] = match given {
             [Given::Header] => &["x-opencode-session"],
             _ => &[],
@@ -334,7 +335,7 @@ table! {
     http_parts;
     apply_parts;
     headers_for, no HEADER: "it cannot see what the caller will set",
-        no EXTENSIONS: "it is given a URL alone";
+        no EXTENSIONS: "it is given only a URL";
     layer_over_reqwest, no EXTENSIONS: KEPT;
     layer_over_hyper_util;
 }

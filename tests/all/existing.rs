@@ -1,4 +1,4 @@
-//! What becomes of the headers that are already on a request.
+//! What happens to headers that are already on a request.
 
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode, Uri};
 use reqwest_opencode_session::testing::SeenRequest;
@@ -152,7 +152,7 @@ fn a_rejected_request_keeps_its_headers() {
 
 // Turn and parent belong to their session
 
-/// One session's headers, whole: what a client's own code sets, or a reused map still holds.
+/// All headers of one session, as a client's own code sets them, or as a reused map contains them.
 const OLD: [(&str, &str); 4] = [
     ("x-opencode-session", "old-session"),
     ("x-opencode-request", "old-turn"),
@@ -160,13 +160,13 @@ const OLD: [(&str, &str); 4] = [
     ("x-parent-session-id", "old-parent"),
 ];
 
-/// [`OLD`] with these values of its session's header.
+/// [`OLD`] with these values of the session header.
 fn old_with<'a>(sessions: &[&'a str]) -> Vec<(&'a str, &'a str)> {
     let sessions = sessions.iter().map(|value| ("x-opencode-session", *value));
     sessions.chain(OLD[1..].iter().copied()).collect()
 }
 
-/// What of these headers says whom the request belongs to.
+/// Those headers of a request that say which session, turn and parent it belongs to.
 fn belongings(request: &SeenRequest) -> Vec<(&str, &[u8])> {
     let names = OLD.iter().map(|(name, _)| *name);
     let all = names.flat_map(|name| values(request, name).into_iter().map(move |it| (name, it)));
@@ -187,7 +187,7 @@ async fn no_request_carries_one_sessions_id_with_another_ones_turn_or_parent() {
     let whole = OLD.to_vec();
     let stray = OLD[1..].to_vec();
 
-    // What the middleware does with headers, what is there, whose session it is, what is sent.
+    // The middleware's setting, the headers already there, the session, and the headers sent.
     let mut cases = vec![
         (Keep, whole.clone(), Some(&plain), whole.clone()),
         (Keep, whole.clone(), Some(&turn), whole.clone()),
@@ -208,7 +208,7 @@ async fn no_request_carries_one_sessions_id_with_another_ones_turn_or_parent() {
             cases.push((existing, old_with(bad), Some(&turn), vec![SESSION, TURN]));
             cases.push((existing, old_with(bad), None, vec![]));
         }
-        // Beside no session header they stay, unless ours has one.
+        // Without a session header they stay, unless the session has a value of its own.
         cases.extend([
             (
                 existing,

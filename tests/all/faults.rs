@@ -1,4 +1,4 @@
-//! What goes wrong on the way, and what is sent again: in the same session and turn every time.
+//! Faults on the way, and retries: each attempt is in the same session and turn.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{CHAT, Elsewhere, PROMPT, chat, middleware_for, plain_client
 const RETRIES: u32 = 2;
 const ATTEMPTS: usize = 3;
 
-/// On which side of the middleware the retries are.
+/// The side of the middleware that the retries are on.
 #[derive(Debug, Clone, Copy)]
 enum Chain {
     RetriesOutside,
@@ -30,11 +30,11 @@ enum Chain {
 enum Given {
     Scope,
     Extension,
-    /// Nowhere: the application makes one for the request.
+    /// Nowhere: `session_from` makes one for the request.
     Nothing,
 }
 
-/// A call of a gateway of its own.
+/// A call to its own gateway.
 struct Call {
     gateway: Gateway,
     client: ClientWithMiddleware,
@@ -45,7 +45,7 @@ struct Call {
 }
 
 impl Call {
-    /// One for each chain and each source of a session.
+    /// One call for each chain and each source of a session.
     fn all(client: &reqwest::Client) -> impl Iterator<Item = Self> {
         let chains = [
             Chain::RetriesOutside,
@@ -124,7 +124,7 @@ impl Call {
     }
 }
 
-/// What reqwest-retry takes for worth another attempt.
+/// Faults after which reqwest-retry tries again.
 fn transient_faults() -> [Fault; 3] {
     [
         Fault::Status(StatusCode::TOO_MANY_REQUESTS),
@@ -200,7 +200,7 @@ async fn without_retries_nothing_is_sent_twice() {
             let session = Session::process();
             let client = ClientBuilder::new(client.clone()).with(middleware).build();
             let call = || chat(&client, &gateway).send();
-            // The connection of an earlier answer is used again.
+            // The next call reuses the connection of this one.
             call().await.unwrap().bytes().await.unwrap();
             gateway.fail_next(1, fault);
             let result = call().await;

@@ -1,6 +1,7 @@
-//! The loopback gateway: what it answers and refuses, seen by a client without any middleware.
+//! The loopback gateway: what it answers and refuses, to a client without any middleware.
 
 use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -23,8 +24,9 @@ fn events(stream: &str) -> Vec<Value> {
         .collect()
 }
 
-/// A wire format: where an answer's text is, a piece of a stream's text, the name of a tool, the
-/// answer's id, and why the answer and its stream end, after a text and after the call of a tool.
+/// A wire format: pointers to an answer's text, a piece of a stream's text, a tool's name, the
+/// answer's id, and the reason why an answer or its stream ends; then that reason after a text and
+/// after a tool call.
 struct Format {
     text: &'static str,
     delta: &'static str,
@@ -146,13 +148,13 @@ const ENDPOINTS: [(&str, &str, &str, Format); 15] = [
     ),
 ];
 
-/// What a stream says of why it ends, each time that it does.
+/// Every reason that a stream gives for its end.
 fn ends_of<'a>(events: &'a [Value], format: &Format) -> Vec<&'a str> {
     let ends = events.iter().map(|event| event.pointer(format.stream_end));
     ends.filter_map(|end| end?.as_str()).collect()
 }
 
-/// The path that asks for a stream, where it is the path that does.
+/// The path that asks for a stream, in the one format where the path does that.
 fn streaming(path: &str) -> String {
     path.replace(":generateContent", ":streamGenerateContent")
 }
@@ -213,7 +215,7 @@ async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
             .collect();
         assert_eq!(pieces.concat(), text, "{path}: {events:#?}");
         assert_eq!(ends_of(&events, &format), format.ends[..1], "{path}");
-        // Usage without being asked for it, and the cost in the last frame of all.
+        // Usage, though it was not asked for, and the cost in the very last frame.
         assert!(body.to_lowercase().contains("usage"), "{path}: {body}");
         let cost = events.last().unwrap()["cost"].as_str().unwrap();
         assert!(cost.parse::<f64>().unwrap() > 0.0, "{path}: {body}");
@@ -259,7 +261,7 @@ async fn answers_are_from_now_and_each_has_an_id_of_its_own() {
 #[tokio::test]
 async fn a_call_costs_what_its_models_prices_say() {
     let gateway = start();
-    // 4,000 bytes as a provider reads it, with the role and two ends of lines.
+    // 4,000 bytes as a provider reads it, with the role and two newlines.
     let messages = [user(&"x".repeat(3994))];
     for (model, cold, warm) in [
         ("deepseek-v4.1-flash", "0.00021", "0.000063"),
@@ -400,7 +402,7 @@ async fn zen_takes_a_request_without_a_session_and_routes_it_by_the_keys_workspa
     let requests = gateway.requests();
     assert_eq!(requests[0].provider, requests[1].provider);
     assert_ne!(requests[0].provider, requests[2].provider);
-    // The second request finds the first one's prompt in the cache, the third one is another's.
+    // The second request finds the first one's prompt in the cache; the third has another key.
     assert_eq!(requests[1].cached_tokens, requests[1].prompt_tokens);
     assert_eq!(
         (requests[0].cached_tokens, requests[2].cached_tokens),
@@ -433,7 +435,7 @@ async fn an_unknown_key_is_refused_before_a_missing_session_and_the_header_is_na
             );
         }
     }
-    // On /zen, a key counts in one header alone.
+    // On /zen, a key counts only in one header.
     let request = post(&gateway, "/zen/go/v1/messages").bearer_auth(Gateway::KEY);
     let response = request.body(PROMPT).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -544,7 +546,7 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         );
         assert!(message.contains(nearest), "{message}");
     }
-    // Of equally near ones, the one with the method that was asked with.
+    // Of equally near paths, the one with the method of the request.
     for (path, nearest) in [
         (CHAT, "POST /zen/go/v1/chat/completions:"),
         ("/zen/go/v1/model", "GET /zen/go/v1/models."),
@@ -627,7 +629,7 @@ async fn the_session_picks_the_provider_as_the_real_gateways_arithmetic_does() {
         serde_json::from_str(include_str!("../fixtures/routing-vectors.json")).unwrap();
     let gateway = start();
     for vector in vectors.as_array().unwrap() {
-        // An empty id is no session: its hash is checked where it is computed.
+        // An empty id is no session; a unit test checks its hash.
         let Some(id) = vector["id"].as_str().filter(|id| !id.is_empty()) else {
             continue;
         };
@@ -688,7 +690,7 @@ async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
                 assert_eq!(body.pointer(format.tool).unwrap(), "clock", "{path}");
                 assert_eq!(body.pointer(format.end).unwrap(), format.ends[1], "{path}");
             }
-            // Four bytes each, of the name and of the arguments.
+            // One token for each four bytes of the name and of the arguments.
             assert_eq!(gateway.requests().pop().unwrap().output_tokens, 2 + 4);
         }
     }
@@ -800,6 +802,17 @@ fn a_gateway_needs_no_runtime_and_says_where_it_cannot_listen() {
         .start()
         .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_gateway_listens_on_loopback_unless_another_address_is_given() {
+    let gateway = start();
+    assert_eq!(gateway.address().ip(), Ipv4Addr::LOCALHOST);
+    let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
+    // Not every system has this address.
+    if let Ok(gateway) = Gateway::builder().address(elsewhere).start() {
+        assert_eq!(gateway.address().ip(), elsewhere.ip());
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The providers' caches: what a right client and a wrong one see of them.
+//! The providers' caches: what they show a correct client and a faulty one.
 
 use http::StatusCode;
 use reqwest_opencode_session::testing::{Gateway, Limits, Provider, SeenRequest};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::gateway_support::{chat_in, post, start, user};
 
-/// A system prompt as long as that of an agent.
+/// A system prompt of an agent's usual length.
 fn system() -> Value {
     json!({"role": "system", "content": "Use the tools, and be brief. ".repeat(100)})
 }
@@ -100,7 +100,7 @@ async fn a_marker_of_the_cache_may_move() {
         request.json(body).send().await.unwrap()
     };
     request(&body).await;
-    // Where the marker was is a plain string now.
+    // The content that had the marker is a plain string now.
     let body = json!({
         "model": "m",
         "system": [{"type": "text", "text": long}],
@@ -132,7 +132,7 @@ async fn an_input_that_grows_is_cached_as_far_as_it_was() {
             assert!(latest_share(&gateway) > 0.95, "{}", latest_share(&gateway));
         }
     }
-    // The same as a list, as the SDK's documentation goes on.
+    // The same conversation as a list, which the SDK's documentation shows next.
     let body = json!({
         "model": "m",
         "instructions": "Be brief.",
@@ -206,7 +206,7 @@ async fn a_changed_first_message_is_cold_and_so_are_changed_tools() {
 #[tokio::test]
 async fn another_session_on_another_provider_is_cold() {
     let gateway = start();
-    // By the gateway's hash: 97 and 98 modulo 2.
+    // The gateway's hashes of "a" and "b" are 97 and 98, of different parity.
     gateway.set_providers("m", ["one", "two"].map(Provider::new));
     let prompt = json!({"model": "m", "messages": [system(), user("Hello")]});
     for session in ["a", "b"] {

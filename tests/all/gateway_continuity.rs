@@ -1,5 +1,5 @@
-//! Which prompt continues which, and what stands out: faults of real clients are found, and right
-//! traffic raises no mark.
+//! Which prompt continues which, and what stands out: faults of real clients are found, and correct
+//! traffic gets no mark.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn message(role: &str, content: &str) -> Value {
     json!({"role": role, "content": content})
 }
 
-/// The prompt of an agent: user and assistant take turns, the user begins.
+/// The prompt of an agent: user and assistant take turns, and the user begins.
 fn prompt(messages: &[&str]) -> Value {
     prompt_under(SYSTEM, messages)
 }
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
         Self { parent, ..self }
     }
 
-    /// Records the call; tells its number.
+    /// Records the call, and returns its number.
     fn of(self, log: &Log) -> u64 {
         let mut request = Request::post("/zen/v1/chat/completions");
         if !self.session.is_empty() {
@@ -91,7 +91,7 @@ impl<'a> Call<'a> {
         let number = log.record(&head, self.body.to_string());
         let mut answer = Answer::with_status(self.status);
         log.answer(number, &answer);
-        // As a proxy does it, when the stream has ended.
+        // As a proxy does when the stream has ended.
         answer.text = Some(self.answer.to_owned());
         log.answer(number, &answer);
         number
@@ -155,7 +155,7 @@ fn a_conversation_that_alternates_between_two_ids_is_found() {
         (4, moved(3, "x", true)),
     ];
     assert_eq!(marked(&log), expected);
-    // No fork comes back.
+    // A fork never returns to its old session.
     log.allow_forks();
     assert_eq!(marked(&log), expected[1..]);
     let log = Log::default();
@@ -248,7 +248,7 @@ fn a_compaction_raises_nothing_wherever_its_summary_goes() {
     let summary =
         "<summary>\nThe user asked for the weather in Lisbon.\nIt is \"sunny\".\n</summary>";
     let quoted = format!("Go on from this:\n{summary}");
-    // A client that takes the tags away, and one that sends the summary as the model's own words.
+    // A client that strips the tags, and one that sends the summary as the model's own words.
     let trimmed = "The user asked for the weather in Lisbon.\nIt is \"sunny\".";
     for begins in [
         vec![quoted.as_str()],
@@ -285,8 +285,8 @@ fn agents_with_system_prompts_of_their_own_may_share_a_session() {
     assert_eq!(marked(&log), []);
 }
 
-/// Whether a session's next conversation, which begins with this message, is known to go on from an
-/// earlier one by the summary of it. Else the session is shared.
+/// Returns whether a session's next conversation, which begins with this message, is recognized by
+/// its summary as the continuation of an earlier one. Otherwise the session is shared.
 fn is_known(summary: &str, begins: &str) -> bool {
     let log = Log::default();
     Call::new("s", prompt(&["1"])).of(&log);
@@ -314,7 +314,7 @@ fn a_summary_is_known_by_each_of_its_lines_that_says_enough() {
             true,
         ),
         (lines, "Go on: The weather in Oslo is bad.", false),
-        // A line that is short counts where there is no longer one, and one of a word never.
+        // If no line is long, only the longest counts, and never one of fewer than four bytes.
         ("It is.\nIs it?\nNo", "Go on: It is.", false),
         ("Go on.\nThe weather is fine.", "Go on. And then?", false),
         ("Sunny.", "Go on: Sunny.", true),
@@ -328,7 +328,7 @@ fn a_summary_is_known_by_each_of_its_lines_that_says_enough() {
 fn a_summary_is_looked_for_in_the_first_64_kib_of_the_messages() {
     let summary = "The user asked for the weather in Lisbon.";
     for (before, known) in [(32_000, true), (33_000, false)] {
-        // The bound falls inside of a character, which has two bytes.
+        // The bound falls inside a character of two bytes.
         let begins = format!("{}{summary}", "é".repeat(before));
         assert_eq!(is_known(summary, &begins), known, "{before}");
     }
@@ -413,7 +413,7 @@ fn subagents_raise_nothing() {
     Call::new("sub", prompt(&["a task", "a", "2"]))
         .parent("main")
         .of(&log);
-    // One that is given the whole conversation.
+    // A subagent that is given the whole conversation.
     Call::new("heir", prompt(&["1", "a", "a task"]))
         .parent("main")
         .of(&log);
@@ -421,7 +421,7 @@ fn subagents_raise_nothing() {
     assert_eq!(marked(&log), []);
     assert_eq!(continued(&log), [None, None, Some(2), Some(1), Some(1)]);
 
-    // The parent of another one says nothing of this session.
+    // A parent other than the continued session is no excuse for a move.
     Call::new("lost", prompt(&["1", "a", "2", "b", "3"]))
         .parent("sub")
         .of(&log);
@@ -463,7 +463,7 @@ fn retries_raise_nothing() {
         Call::new("s", prompt(messages))
             .refused(StatusCode::SERVICE_UNAVAILABLE)
             .of(&log);
-        // The second one broke in the middle of its stream.
+        // The second call broke off in the middle of its stream.
         Call::new("s", prompt(messages)).of(&log);
         Call::new("s", prompt(messages)).of(&log);
     }
@@ -491,7 +491,7 @@ fn conversations_with_the_same_words_in_their_own_sessions_raise_nothing() {
 fn a_call_without_a_session_in_between_is_missing_and_nothing_else() {
     let log = Log::default();
     Call::new("s", prompt(&["1"])).of(&log);
-    // Zen answers it.
+    // Zen answers a call without a session.
     Call::new("", prompt(&["1", "a", "2"])).of(&log);
     Call::new("s", prompt(&["1", "a", "2", "b", "3"])).of(&log);
     assert_eq!(marked(&log), [(2, vec![Mark::Missing])]);
@@ -511,7 +511,7 @@ fn an_input_of_one_string_continues_another_where_it_holds_its_answer() {
     Call::new("y", body("Hello\nHello to you!\nBye\nSee you soon.\nNo")).of(&log);
     assert_eq!(marked(&log), [(3, moved(2, "x", false))]);
 
-    // The same as a list, as the SDK's documentation goes on.
+    // The same conversation as a list, which the SDK's documentation shows next.
     let list = json!([
         user("Hello"),
         message("assistant", "Hello to you!"),
@@ -521,7 +521,7 @@ fn an_input_of_one_string_continues_another_where_it_holds_its_answer() {
     Call::new("x", list).of(&log);
     assert_eq!(continued(&log), [None, Some(1), Some(2), Some(1)]);
 
-    // Questions that begin alike are no conversation.
+    // Questions that begin alike do not make a conversation.
     let log = Log::default();
     Call::new("x", body("Summarize")).answered("What?").of(&log);
     Call::new("y", body("Summarize this: yes"))
@@ -598,8 +598,8 @@ async fn an_expected_fork_changes_the_call_that_made_it_and_no_other() {
     assert_eq!(marked(&log), expected[..2]);
 }
 
-/// The calls of `captures.jsonl` and `other-clients.jsonl`, with the prompts that the description
-/// of each one says that it had: only headers were captured.
+/// The calls of `captures.jsonl` and `other-clients.jsonl`. Only their headers were captured; the
+/// prompts follow the description of each call.
 fn captures() -> Vec<(Value, Value)> {
     let title = |text: &str| helper("You name conversations.", text);
     let responses = json!({"model": "m", "instructions": SYSTEM, "input": [user("Hello")]});
@@ -708,7 +708,7 @@ fn what_was_forgotten_is_continued_by_nothing() {
     Call::new("y", prompt(&["1", "a", "2"])).of(&log);
     assert_eq!(continued(&log), [None, None]);
     assert_eq!(log.dropped(), 2);
-    // As many as there may be are remembered.
+    // The latest prompts are remembered, up to the limit.
     let log = Log::with_limits(Limits::default().prompts(2));
     Call::new("x", prompt(&["1"])).of(&log);
     Call::new("x", prompt(&["another"])).of(&log);
@@ -775,7 +775,7 @@ async fn a_call_in_the_session_of_the_process_is_named() {
     );
 }
 
-/// One step of a right client, in one of its conversations.
+/// One step of a correct client, in one of its conversations.
 #[derive(Debug, Clone)]
 enum Step {
     Ask,
@@ -793,7 +793,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step, usize)>> {
         1 => Just(Step::Subagent),
         1 => Just(Step::Compact),
     ];
-    // Few words, so that conversations have the same ones.
+    // Few words, so that different conversations use the same ones.
     prop::collection::vec((0..4usize, step, 0..3usize), 0..60)
 }
 

@@ -1,4 +1,4 @@
-//! The gateway under load: it serves several at once, and its memory has bounds.
+//! The gateway under load: it serves several calls at once, and its memory is bounded.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::gateway_support::{chat_in, client, failure, post, start};
 use crate::support::{CHAT, PROMPT};
 
-/// A prompt of this many bytes, and some.
+/// A prompt of a few more bytes than this.
 fn long_prompt(bytes: usize) -> String {
     let text = "x".repeat(bytes);
     format!(r#"{{"model": "m", "messages": [{{"role": "user", "content": "{text}"}}]}}"#)
@@ -28,7 +28,7 @@ async fn others_are_answered_while_a_long_body_comes_in() {
         let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
         assert_eq!(response.status(), StatusCode::OK);
     }
-    // The slow one is no request yet.
+    // The slow call has not arrived as a request yet.
     assert_eq!(gateway.requests().len(), 10);
 }
 
@@ -47,7 +47,7 @@ async fn a_body_that_is_too_long_is_refused_and_seen() {
         assert_eq!(seen.status.unwrap(), status);
         assert_eq!(seen.body.is_some(), status == 200);
     }
-    // One that says how long it will be, and waits, need not be sent at all.
+    // With `expect: 100-continue`, a body that is too long is refused before it is sent.
     for (bytes, answered) in [(200_000, "100"), (200_001, "413")] {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
         let head = format!(
@@ -76,7 +76,7 @@ fn a_body_without_end_is_refused_after_a_gibibyte() {
         u64::MAX / 2
     );
     stream.write_all(head.as_bytes()).unwrap();
-    // One more than the gateway throws away, in pieces of a mebibyte.
+    // One byte more than the gateway reads and discards, in pieces of a mebibyte.
     let piece = [b' '; 1 << 20];
     for _ in 0..1 << 10 {
         stream.write_all(&piece).unwrap();
@@ -95,13 +95,13 @@ fn a_connection_that_brings_no_headers_is_closed() {
         .unwrap();
     for begun in ["", "PRI", "POST / HTTP/1.1\r\nhost:"] {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
-        // Or a gateway that closes nothing would keep the test waiting.
+        // Without this, a gateway that closes nothing would block the test.
         stream
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         stream.write_all(begun.as_bytes()).unwrap();
         let mut rest = vec![];
-        // Closed, with or without an answer.
+        // It is closed, with or without an answer.
         stream
             .read_to_end(&mut rest)
             .unwrap_or_else(|error| panic!("{begun:?}: {error}"));
@@ -125,7 +125,7 @@ async fn what_is_kept_has_bounds_and_what_is_dropped_is_said() {
     }
     let requests = gateway.requests();
     assert_eq!(requests.len(), 10);
-    // What stands out is the last to go.
+    // A call that stands out is dropped last.
     assert_eq!((requests[0].number, requests[1].number), (1, 13));
     assert_eq!(requests[0].marks, [Mark::Missing]);
     let bodies = requests.iter().filter(|request| request.body.is_some());

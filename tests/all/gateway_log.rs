@@ -1,4 +1,4 @@
-//! What the log tells of a call: what it is, how it went, and where it is found.
+//! What the log says about a call: what it is, how it ended, and how to find it.
 
 use http::{Method, Request, StatusCode};
 use reqwest_opencode_session::testing::{Answer, Log, Mark, SeenRequest};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::gateway_support::user;
 use crate::support::{CHAT, PROMPT};
 
-/// Records a request in a session; tells its number.
+/// Records a request in a session, and returns its number.
 fn record(log: &Log, method: Method, path: &str, body: &str) -> u64 {
     let request = Request::builder().method(method).uri(path);
     let request = request.header("x-opencode-session", "s");

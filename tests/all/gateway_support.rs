@@ -1,4 +1,4 @@
-//! What the tests of the gateway need: a client without any middleware.
+//! Helpers for the tests of the gateway: a client without any middleware.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::CHAT;
 
-/// One client for all tests, because making one takes long. It keeps no connection, which would
-/// belong to the runtime of one of them.
+/// One client for all tests, because building one is slow. It keeps no idle connection, which would
+/// belong to the runtime of one test.
 pub fn client() -> Client {
     static CLIENT: LazyLock<Client> = LazyLock::new(|| {
         let client = Client::builder().no_proxy().pool_max_idle_per_host(0);
@@ -27,7 +27,7 @@ pub fn post(gateway: &Gateway, path: &str) -> RequestBuilder {
     client().post(gateway.url(path))
 }
 
-/// A call of OpenCode Go in this session.
+/// Makes a call to OpenCode Go in this session.
 pub async fn chat_in(gateway: &Gateway, session: &str, prompt: &Value) -> Response {
     let request = post(gateway, CHAT).bearer_auth(Gateway::KEY).json(prompt);
     request
@@ -41,7 +41,7 @@ pub fn user(text: &str) -> Value {
     json!({"role": "user", "content": text})
 }
 
-/// What an assertion of the gateway fails with.
+/// Returns the message that an assertion of the gateway fails with.
 pub fn failure(assertion: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
     match panic.downcast::<String>() {

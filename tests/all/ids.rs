@@ -1,4 +1,4 @@
-//! Ids: what they are, what they are made of, and what is refused.
+//! Ids: what they are, what they are made from, and what is refused.
 
 use std::collections::HashSet;
 use std::fmt::{Debug, Display};
@@ -139,7 +139,7 @@ fn the_last_four_characters_of_new_ids_vary_so_that_providers_share_the_load() {
     let tails: HashSet<String> = (0..1000)
         .map(|_| SessionId::new().as_str()[32..].to_owned())
         .collect();
-    // Of 65,536 tails, a thousand random ones are almost all different.
+    // Among 65,536 possible tails, a thousand random ones are almost all different.
     assert!(tails.len() > 900, "{} of 1,000", tails.len());
 }
 

@@ -1,5 +1,5 @@
-//! A running gateway is a target of every middleware in the process: applications are tested as
-//! they are.
+//! A running gateway is a target of every middleware in the process, so applications are tested
+//! unchanged.
 
 use http::Uri;
 use reqwest_opencode_session::testing::Gateway;
@@ -9,7 +9,7 @@ use crate::support::{
     CHAT, assert_carries, chat, client_with, only, start, start_stranger, values,
 };
 
-/// What an application has, which knows nothing of a test.
+/// The middleware of an application that knows nothing of the test.
 static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
 
 fn is_target(url: &str) -> bool {
@@ -57,7 +57,7 @@ fn only_the_gateways_own_origin_is_a_target() {
 
 #[test]
 fn the_gateway_is_no_target_any_more_when_drop_returns() {
-    // Where no other test's gateway can take the port.
+    // On an address where no other test's gateway can take the port.
     let start = || {
         let address = ([127, 77, 0, 1], 0).into();
         Gateway::builder().address(address).start().unwrap()

@@ -1,4 +1,4 @@
-//! Every string that the API takes, when it holds what must not come into a header: a typed error
+//! Every string that the API takes, with content that must not get into a header: a typed error
 //! says which rule it breaks and where.
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use reqwest_opencode_session::{
 use self::Rule::{Empty, IllegalCharacter, TooLong};
 use crate::ids::Id;
 
-/// A rule that a string breaks, printed as the `InvalidValue` that says so.
+/// A rule that a string breaks. Its `Debug` output is that of the matching `InvalidValue`.
 #[derive(Debug, Clone)]
 enum Rule {
     Empty,
@@ -27,7 +27,7 @@ impl PartialEq<Rule> for InvalidValue {
     }
 }
 
-/// Strings that no header of this crate may hold, and the rule that each breaks.
+/// Strings that no header of this crate may contain, and the rule that each breaks.
 fn bad_strings() -> Vec<(String, Rule)> {
     let illegal = [
         (" ", 0, ' '),
@@ -60,7 +60,7 @@ fn bad_strings() -> Vec<(String, Rule)> {
     illegal.into_iter().chain(too_long).chain([empty]).collect()
 }
 
-/// Asserts that the error says so in words, and brings no control character into a log.
+/// Asserts that the error names the rule in words, and puts no control character into a log.
 fn assert_told(error: &impl fmt::Display, rule: &Rule) {
     let message = error.to_string();
     let words = match rule {

@@ -1,4 +1,4 @@
-//! What cannot be otherwise, and so is documented: each sentence of it, proven.
+//! Limits that cannot be avoided, so they are documented: a test for each sentence.
 
 use http::{Extensions, HeaderMap, HeaderValue, Uri};
 use reqwest_opencode_session::{
@@ -34,7 +34,7 @@ fn a_runtime_that_is_driven_inside_a_scope_runs_its_tasks_inside() {
     let spawned = async { tokio::spawn(async { Session::current() }).await.unwrap() };
     let seen = session.in_scope(|| runtime.block_on(spawned));
     assert_eq!(seen, Some(session));
-    // Driven outside, it does not.
+    // A runtime that is driven outside does not.
     let spawned = async { tokio::spawn(async { Session::current() }).await.unwrap() };
     assert_eq!(runtime.block_on(spawned), None);
 }
@@ -55,7 +55,7 @@ fn a_uri_without_scheme_and_host_is_for_no_target_even_where_sessions_are_demand
             Ok(Applied::NoTarget),
             "{path}"
         );
-        // With the whole URI beside it, the same request is for one.
+        // With its whole URI, the same request is for a target.
         let whole = Uri::from_static("https://opencode.ai/zen/go/v1/messages");
         let (mut parts, ()) = request.into_parts();
         let refused = middleware.apply_parts(&whole, &mut parts.headers, &mut parts.extensions);
@@ -125,12 +125,12 @@ async fn a_failover_stands_above_the_middleware_for_below_it_the_session_would_g
         Some(Failover(gateway.url(CHAT).parse().unwrap()))
     };
 
-    // Above it, the address that the request really goes to decides.
+    // With a failover above, the address that the request really goes to decides.
     call(gateway.url(CHAT), to(&stranger), None).await;
     assert_eq!(stranger.take_requests()[0].session, None);
     call(stranger.url(CHAT), to(&gateway), None).await;
     assert_carries(&only(&gateway), &session);
-    // Below it, the address that it was meant for.
+    // With one below, the address that the request was meant for decides.
     call(gateway.url(CHAT), None, to(&stranger)).await;
     assert_carries(&only(&stranger), &session);
 }

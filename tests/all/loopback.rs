@@ -1,5 +1,4 @@
-//! The names of the internet on loopback: a certificate that is made in the test, and a client that
-//! trusts it.
+//! Real host names on loopback: a certificate made by the test, and a client that trusts it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-/// Takes connections on a free port for as long as the test runs.
+/// Accepts connections on a free port until the test ends.
 pub async fn serve<F: Future<Output = io::Result<()>> + Send>(
     handle: impl Fn(TcpStream) -> F + Clone + Send + 'static,
 ) -> SocketAddr {
@@ -20,14 +19,14 @@ pub async fn serve<F: Future<Output = io::Result<()>> + Send>(
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let handle = handle.clone();
-            // It fails where the other side leaves.
+            // Fails if the other side leaves.
             tokio::spawn(async move { handle(stream).await.ok() });
         }
     });
     address
 }
 
-/// Who a server is: a certificate for some names, and its key.
+/// The identity of a server: a certificate for some names, and its key.
 pub struct Identity {
     names: Vec<String>,
     certified: CertifiedKey<rcgen::KeyPair>,
@@ -44,7 +43,7 @@ impl Identity {
         self.certified.cert.pem()
     }
 
-    /// The server's side, which offers these protocols by ALPN.
+    /// The server side of TLS, which offers these protocols by ALPN.
     pub fn acceptor(&self, protocols: &[&str]) -> TlsAcceptor {
         let key = PrivateKeyDer::try_from(self.certified.signing_key.serialize_der()).unwrap();
         let mut config = ServerConfig::builder()
@@ -55,7 +54,8 @@ impl Identity {
         Arc::new(config).into()
     }
 
-    /// A client that finds the certificate's names at this address, unless the URL names a port.
+    /// A client that resolves the certificate's names to this address; a port in the URL takes
+    /// precedence.
     pub fn client(&self, address: SocketAddr) -> reqwest::ClientBuilder {
         let builder = trusting(&self.pem()).no_proxy();
         let names = self.names.iter();
@@ -63,7 +63,7 @@ impl Identity {
     }
 }
 
-/// A client that trusts this certificate and no other.
+/// A client that trusts only this certificate.
 pub fn trusting(pem: &str) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes()).unwrap()])

@@ -1,4 +1,4 @@
-//! What users meet, over real sockets. One module for each part of the promise.
+//! What users rely on, over real sockets. One module for each part of the promise.
 
 mod api;
 mod client;

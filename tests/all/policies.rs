@@ -1,5 +1,5 @@
-//! Redirect policies of each generation of reqwest: which chains they follow, over which other
-//! policy, and for whom else.
+//! The redirect policies of each generation of reqwest: which chains they follow, also in front of
+//! another policy or of another middleware's.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::stack::reqwest::{self, Response as Answer};
 use crate::stack::reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use crate::support::Elsewhere;
 
-/// Servers that redirect to each other, as each request's path says: `/1/0` goes on to the server
-/// number 1, and from there to number 0.
+/// Servers that redirect to each other as the path says: `/1/0` redirects to server 1, and from
+/// there to server 0.
 struct Servers(Vec<Elsewhere>);
 
 impl Servers {
@@ -67,7 +67,7 @@ impl Servers {
         route: &[usize],
     ) -> Result<Answer, RedirectRefused> {
         let [first, rest @ ..] = route else {
-            panic!("a route has a first server")
+            panic!("the route is empty")
         };
         let rest = rest.iter().map(|server| format!("{server}/"));
         let url = format!("{}/{}", self.url(*first), rest.collect::<String>());
@@ -82,7 +82,7 @@ impl Servers {
         }
     }
 
-    /// What each server saw since the last time: how many requests, and with which sessions.
+    /// How many requests each server has seen.
     fn counts(&self) -> Vec<usize> {
         self.0
             .iter()
@@ -135,7 +135,7 @@ async fn the_first_address_of_a_chain_decides_whether_it_may_leave_the_targets()
         &[STRANGER, TARGET, OTHER_STRANGER],
         &[STRANGER, TARGET, OTHER_TARGET, STRANGER, TARGET],
     ];
-    // How many servers the chain reaches.
+    // With the number of servers that each chain reaches.
     const REFUSED: [(&[usize], usize); 5] = [
         (&[TARGET, STRANGER], 1),
         (&[TARGET, STRANGER, TARGET], 1),
@@ -149,7 +149,7 @@ async fn the_first_address_of_a_chain_decides_whether_it_may_leave_the_targets()
     let clients = [
         with(client(middleware.redirect_policy()), &[&middleware]),
         middleware.clone().into_client(builder()).unwrap(),
-        // It replaces the builder's own policy.
+        // `into_client` replaces the builder's own policy.
         middleware
             .clone()
             .into_client(builder().redirect(Policy::none()))
@@ -212,7 +212,7 @@ fn a_refusal_names_origins_and_no_secrets_and_says_what_to_do() {
     assert_eq!(
         refused.to_string(),
         "the redirect from https://opencode.ai to https://example.com:8443 was refused: \
-         the session must not go to a non-target; if it should, add that origin as a `Target`"
+         the session may go only to targets; to allow that origin, add it as a `Target`"
     );
     assert!(!format!("{refused:?}").contains("secret"));
 }
@@ -334,7 +334,7 @@ async fn a_redirect_between_targets_is_followed_where_they_take_the_session_in_t
         if let Err(refused) = answer {
             assert!(refused.to_string().contains("another header"), "{refused}");
         }
-        // Off the targets, as ever.
+        // A redirect off the targets is refused in any case.
         servers
             .send(&client, &[TARGET, STRANGER])
             .await

@@ -12,7 +12,7 @@ use crate::support::{CHAT, alone, assert_carries, chat, client_with, middleware_
 
 // The ranks
 
-/// Calls with these sources, and asserts that the session is that of the first.
+/// Makes a call with these sources, and asserts that it carries the session of the first one.
 async fn assert_the_first_decides(given: &[Given]) {
     let gateway = start();
     let sources = Sources(given);
@@ -171,7 +171,7 @@ async fn three_clients_of_one_process_are_in_one_session() {
 fn threads_that_need_the_processs_session_first_and_at_once_get_the_same() {
     const NEEDED_FIRST: &str = "PROCESS_SESSION_NEEDED_FIRST";
     if std::env::var_os(NEEDED_FIRST).is_none() {
-        // In this process another test may have been first.
+        // In this process, another test may have been first.
         let test = "precedence::\
             threads_that_need_the_processs_session_first_and_at_once_get_the_same";
         let output = alone(test).env(NEEDED_FIRST, "").output().unwrap();

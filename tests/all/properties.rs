@@ -1,4 +1,4 @@
-//! The rules hold for whatever is thrown at them.
+//! The rules hold for any input.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -17,7 +17,7 @@ fn some_of(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     vec(word, 0..4).prop_map(|words| words.concat())
 }
 
-/// A URL as far as its port, which is mostly near to being a target.
+/// A URL up to its port, in most cases almost a target.
 fn origin() -> impl Strategy<Value = String> {
     let scheme = prop_oneof![
         8 => Just("https://".to_owned()),
@@ -75,7 +75,7 @@ fn headers() -> impl Strategy<Value = Vec<u8>> {
     vec(line, 0..8).prop_map(|lines| lines.join(&b'\n'))
 }
 
-/// A target in its shortest spelling, and its session header. They overlap.
+/// A target in its shortest spelling, and its session header. The targets overlap.
 fn target() -> impl Strategy<Value = (&'static str, Option<&'static str>)> {
     let origin = select(
         &[
@@ -121,7 +121,7 @@ proptest! {
         url in url(),
     ) {
         rules::check_session_header(&target, &name, &url);
-        // The same where it matches.
+        // The same with a URL that matches.
         rules::check_session_header(&target, &name, &target);
     }
 

@@ -1,4 +1,4 @@
-//! The forwarding proxy of the examples.
+//! The forwarding proxy among the examples.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -102,7 +102,7 @@ async fn an_answer_arrives_piece_by_piece() {
     let answer = call(&proxy, "ada").send().await.unwrap();
     let mut answer = answer.bytes_stream();
 
-    // Each piece is sent only after the one before it has arrived.
+    // Each piece is sent only after the previous one has arrived.
     for piece in ["one", "two", "three"] {
         pieces.unbounded_send(Ok(piece.into())).unwrap();
         let arrived = timeout(Duration::from_secs(10), answer.next()).await;

@@ -1,5 +1,4 @@
-//! Where a session and a body go when a server redirects: the whole matrix, with and without the
-//! policy.
+//! Where a session and a body go when a server redirects: every case, with and without the policy.
 
 use std::error::Error;
 use std::io;
@@ -37,10 +36,10 @@ const STAGING: &str = "https://dev.opencode.ai";
 const LOOKALIKE: &str = "https://opencode.ai.example.com";
 const OTHER: &str = "https://example.com";
 const PLAIN: &str = "http://opencode.ai";
-/// With the number that the system gave in place of the word.
+/// `PORT` stands for the port that the system assigned.
 const OTHER_PORT: &str = "https://opencode.ai:PORT";
 
-/// Those of these origins that the default configuration takes for targets.
+/// Those of these origins that are targets by default.
 const DEFAULT: &[&str] = &[OPENCODE, STAGING];
 
 struct Case {
@@ -55,7 +54,7 @@ enum End {
     Followed,
     Refused(&'static str, &'static str),
     TooMany,
-    /// As `TooMany`, because the route's end leads back to its start.
+    /// As `TooMany`, because the end of the route leads back to its start.
     Loop,
 }
 
@@ -102,7 +101,7 @@ async fn no_redirect_takes_a_session_or_a_body_off_its_targets() {
     println!("|---|---|---|---|---|---|---|");
     for case in &CASES {
         // The first request goes where the caller sends it. A chain that began elsewhere carries
-        // nothing, and goes where it is led.
+        // nothing, so it may go anywhere.
         let redirected_elsewhere = |visits: &[Visit]| {
             let began_at_a_target = internet.is_target(case, &visits[0]);
             let visits = visits[1..].iter().filter(|_| began_at_a_target);
@@ -183,13 +182,13 @@ async fn without_the_policy_a_redirect_takes_both_along() {
         assert_eq!(elsewhere.seen.headers[&name], at_target.seen.headers[&name]);
     }
     assert_eq!(elsewhere.seen.body, BODY);
-    // What reqwest does take away.
+    // What reqwest does remove.
     assert!(at_target.seen.headers.contains_key(AUTHORIZATION));
     assert!(!elsewhere.seen.headers.contains_key(AUTHORIZATION));
 }
 
-/// Every origin of the cases: one port that speaks both TLS and plain HTTP, where all names are
-/// found, and another such port.
+/// Every origin of the cases: all names resolve to one port, which speaks both TLS and plain HTTP,
+/// and there is a second such port.
 struct Internet {
     identity: Identity,
     address: SocketAddr,
@@ -197,7 +196,7 @@ struct Internet {
     state: Arc<Mutex<State>>,
 }
 
-/// What the origins do, and what they saw.
+/// What the origins do, and what they have seen.
 #[derive(Default)]
 struct State {
     status: StatusCode,
@@ -207,7 +206,7 @@ struct State {
     visits: Vec<Visit>,
 }
 
-/// A request that came to an origin.
+/// A request that arrived at an origin.
 #[derive(Debug, Clone, PartialEq)]
 struct Visit {
     url: String,
@@ -216,7 +215,7 @@ struct Visit {
 }
 
 impl Visit {
-    /// What it tells of a session and a prompt.
+    /// How much of a session and a prompt arrived.
     fn summary(&self) -> String {
         let headers = self.seen.opencode_headers().len();
         let body = if self.seen.body.is_empty() {
@@ -288,7 +287,7 @@ impl Internet {
             .build()
     }
 
-    /// Sends a request along the route of a case, and tells how it ended and where it came.
+    /// Sends a request along the route of a case. Returns how it ended, and every visit.
     async fn send(
         &self,
         client: &ClientWithMiddleware,

@@ -182,7 +182,7 @@ fn the_error_goes_by_a_question_mark_into_that_of_its_generation_of_reqwest_midd
         Ok(plain_client().get(url).opencode_session(&rejecting())?)
     }
 
-    // The same as a chain would fail with.
+    // The same error as that of a chain.
     match build(URL).unwrap_err() {
         Error::Middleware(error) => assert!(error.is::<MissingSession>()),
         error => panic!("{error:?}"),

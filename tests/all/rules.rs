@@ -1,5 +1,5 @@
-//! The rules of targets, session ids and headers, read naively, and checks of the library against
-//! that reading. The properties and the fuzz targets both call them.
+//! The rules of targets, session ids and headers, implemented naively, and checks that the library
+//! agrees. Both the property tests and the fuzz targets call them.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 use reqwest::Url;
@@ -8,7 +8,7 @@ use reqwest_opencode_session::{
     Session, SessionId, Source, Target, header,
 };
 
-/// The headers that a session is read from, the first one first.
+/// The headers that a session is read from, in order of precedence.
 pub const SESSION_NAMES: [&str; 6] = [
     "x-opencode-session",
     "session_id",
@@ -18,10 +18,10 @@ pub const SESSION_NAMES: [&str; 6] = [
     "x-session-affinity",
 ];
 
-/// The headers that a turn is read from, the first one first.
+/// The headers that a turn is read from, in order of precedence.
 pub const TURN_NAMES: [&str; 2] = ["x-opencode-request-id", "x-opencode-request"];
 
-/// Headers that no target can take a session in.
+/// Headers in which no target can take a session.
 pub const RESERVED: [&str; 30] = [
     "accept",
     "accept-encoding",
@@ -55,10 +55,12 @@ pub const RESERVED: [&str; 30] = [
     "x-parent-session-id",
 ];
 
-/// Scheme, host and port, the host in lower case and as its labels, without one trailing dot.
+/// The scheme, the host and the port. The host is in lower case, without one trailing dot, and split
+/// into labels.
 type Origin = (String, Vec<String>, u16);
 
-/// A target is one only where the rules say so, says why where not, and matches what they say.
+/// Checks that a string is a target only if the rules say so, that the error gives a true reason
+/// otherwise, and that the target matches what the rules say.
 pub fn check_target(target: &str, url: &str) {
     let expected = read_target(target);
     let parsed = match target.parse::<Target>() {
@@ -69,7 +71,7 @@ pub fn check_target(target: &str, url: &str) {
         }
     };
     let Some((subdomains, (own_scheme, own_host, own_port))) = expected else {
-        panic!("{target:?} is no target, and became {parsed}");
+        panic!("{target:?} is no target, but was parsed as {parsed}");
     };
     assert_eq!(parsed.to_string().parse().as_ref(), Ok(&parsed), "{target}");
 
@@ -88,7 +90,7 @@ pub fn check_target(target: &str, url: &str) {
     if let Ok(url) = &parsed_url {
         let matches = parsed.matches(url);
         assert_eq!(matches, expected(read_url(url)), "{target} and {url}");
-        // The same URL in the other type.
+        // The same URL as the other type.
         if let Ok(uri) = url.as_str().parse::<Uri>() {
             assert_eq!(parsed.matches(&uri), matches, "{target} and {uri}");
         }
@@ -103,7 +105,7 @@ pub fn check_target(target: &str, url: &str) {
     }
 }
 
-/// `scheme://[*.]host[:port][/]`, and whether it has the `*`.
+/// Reads `scheme://[*.]host[:port][/]`, and whether it has the `*`.
 fn read_target(target: &str) -> Option<(bool, Origin)> {
     let (scheme, rest) = target.split_once("://")?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -190,12 +192,12 @@ fn check_target_error(target: &str, error: &InvalidTarget) {
     };
     assert!(
         holds,
-        "{target:?} was refused for what is not true: {error}"
+        "{target:?} was refused for a reason that is not true: {error}"
     );
 }
 
-/// A header is a target's own only where it is a header's name and has no other meaning, and a
-/// request to the target then carries the session in it and nothing else.
+/// Checks that a target takes only a valid header name without another meaning, and that a request
+/// to it then carries the session in that header and nothing else.
 pub fn check_session_header(target: &str, name: &str, url: &str) {
     let Ok(target) = target.parse::<Target>() else {
         return;
@@ -210,7 +212,7 @@ pub fn check_session_header(target: &str, name: &str, url: &str) {
         Err(InvalidTarget::ReservedHeader { name: refused, .. }) => {
             return assert!(refused == name && is_reserved, "{name:?} is not reserved");
         }
-        Err(error) => panic!("{name:?} was refused for what is not true: {error}"),
+        Err(error) => panic!("{name:?} was refused for a reason that is not true: {error}"),
     };
     assert!(is_name && !is_reserved, "{name:?} became a session header");
     assert_ne!(with_header, target);
@@ -237,12 +239,13 @@ pub fn check_session_header(target: &str, name: &str, url: &str) {
     }
 }
 
-/// RFC 9110, section 5.6.2.
+/// `tchar` of RFC 9110, section 5.6.2.
 fn is_token_character(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// An id is what it was made of and obeys the limits, or the reason that it is none holds.
+/// Checks that an id equals its input and obeys the limits, or that the reason for its refusal is
+/// true.
 pub fn check_session_id(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let parsed = text.parse::<SessionId>();
@@ -283,7 +286,10 @@ fn check_parsed(text: &str, parsed: Result<SessionId, InvalidValue>) {
                 } => is_first_illegal(text, position, character),
                 _ => false,
             };
-            assert!(holds, "{text:?} was refused for what is not true: {error}");
+            assert!(
+                holds,
+                "{text:?} was refused for a reason that is not true: {error}"
+            );
         }
     }
 }
@@ -302,8 +308,8 @@ fn is_visible(character: char) -> bool {
     matches!(character, '!'..='~')
 }
 
-/// The session of incoming headers is the one that the rules name; and what goes out carries the
-/// session that the rules name, and nothing new where it goes elsewhere.
+/// Checks that incoming headers name the session that the rules say, and that a request with these
+/// headers goes out with the session that the rules say, or unchanged to another host.
 pub fn check_headers(headers: &HeaderMap) {
     let expected = read_session(headers, &SESSION_NAMES).map(|id| {
         let turn = read_session(headers, &TURN_NAMES);
@@ -333,7 +339,7 @@ pub fn check_headers(headers: &HeaderMap) {
     }
 }
 
-/// The first of these headers that is there exactly once and is a valid id.
+/// The first of these headers that appears exactly once and is a valid id.
 fn read_session<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a [u8]> {
     names.iter().find_map(|name| {
         let values: Vec<_> = headers.get_all(*name).iter().collect();
@@ -342,8 +348,8 @@ fn read_session<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a [u8]> 
     })
 }
 
-/// A request gets exactly the session header of its target, and of ours nothing else unless the
-/// target is OpenCode. A target is an origin in its shortest spelling, and its own header.
+/// Checks that a request gets exactly the session header of its target, and no other header of ours
+/// unless the target is OpenCode. A target is an origin in its shortest spelling, and its header.
 pub fn check_sent(
     targets: &[(&str, Option<&str>)],
     url: &str,
@@ -415,7 +421,7 @@ pub fn check_sent(
     assert!(extensions.is_empty());
 }
 
-/// The headers of a text such as `name: value`, line by line. What can be no header is left out.
+/// Reads lines such as `name: value` as headers. A line that cannot be a header is left out.
 pub fn headers(text: &[u8]) -> HeaderMap {
     text.split(|&byte| byte == b'\n')
         .filter_map(|line| {

@@ -1,4 +1,4 @@
-//! The ambient session, against everything that may run inside it and around it.
+//! The ambient session, with everything that may run inside and around it.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,8 +17,8 @@ use tokio::task::{JoinSet, LocalSet, yield_now};
 
 use crate::support::{chat, client_with, middleware_for};
 
-/// A runtime of each kind. The one with threads has one worker, so that a probe meets what was left
-/// on it.
+/// A runtime of each kind. The one with threads has a single worker, so that a probe finds whatever
+/// was left on it.
 fn runtimes() -> [Runtime; 2] {
     let one_worker = Builder::new_multi_thread()
         .worker_threads(1)
@@ -28,7 +28,7 @@ fn runtimes() -> [Runtime; 2] {
     [one_worker.unwrap(), current_thread.unwrap()]
 }
 
-/// Runs a future as a task of each kind of runtime, in a thread that nobody has used before.
+/// Runs a future as a task of each kind of runtime, on a new thread.
 fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(future: impl Fn() -> F) {
     for runtime in runtimes() {
         let task = future();
@@ -43,9 +43,9 @@ fn on_each_runtime<F: Future<Output = ()> + Send + 'static>(future: impl Fn() ->
 /// How a session is put around a future.
 #[derive(Clone, Copy)]
 enum Way {
-    /// By this crate.
+    /// With this crate.
     WithSession,
-    /// By the application itself, in its type map, with all that map's hazards.
+    /// By the application, in its own type map, with all the hazards of that map.
     WithExtensions,
 }
 
@@ -64,7 +64,7 @@ impl Way {
     }
 }
 
-/// Checks that a scenario goes well by this crate, and that it does not by the application's type
+/// Checks that a scenario succeeds with this crate, and that it fails with the application's type
 /// map: otherwise it would prove nothing.
 fn sealed<F: Future<Output = bool> + Send + 'static>(scenario: impl Fn(Way) -> F) {
     for (way, expected) in [(Way::WithSession, true), (Way::WithExtensions, false)] {
@@ -77,17 +77,17 @@ fn sealed<F: Future<Output = bool> + Send + 'static>(scenario: impl Fn(Way) -> F
     }
 }
 
-/// Panics without a message on the terminal.
+/// Panics without printing a message.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// Whether the future panicked.
+/// Returns whether the future panicked.
 async fn panics(future: impl Future) -> bool {
     AssertUnwindSafe(future).catch_unwind().await.is_err()
 }
 
-/// Tells the session that it sees when it is dropped.
+/// Reports the session that is current when it is dropped.
 struct Witness(mpsc::Sender<Option<Session>>);
 
 impl Drop for Witness {
@@ -216,7 +216,7 @@ fn a_future_that_panics_on_drop_leaves_no_session_on_the_thread() {
 
 // Streams
 
-/// Yields the session that it sees, with a pause before each.
+/// Yields the current session again and again, with a pause before each.
 fn sessions() -> impl Stream<Item = Option<Session>> {
     stream::unfold((), |()| async {
         yield_now().await;
@@ -286,9 +286,9 @@ fn a_stream_in_a_session_has_the_size_hint_of_the_stream() {
     assert_eq!(stream.size_hint(), (3, Some(3)));
 }
 
-// Scopes among each other
+// Several scopes
 
-/// Sees the same session before and after each of a few pauses.
+/// Checks that the session is the same before and after each of a few pauses.
 async fn steady(session: Option<Session>) {
     for _ in 0..5 {
         assert_eq!(Session::current(), session);
@@ -367,7 +367,7 @@ fn scopes_interleave_in_unordered_futures_and_streams() {
             .buffer_unordered(7);
         assert_eq!(calls.count().await, 50);
 
-        // Without scopes of their own, they are in that of the stream.
+        // Without scopes of their own, they run in that of the stream.
         let outer = Session::new();
         let session = outer.clone();
         let calls = stream::iter(0..50).map(move |_| steady(Some(session.clone())));
@@ -608,7 +608,7 @@ fn a_carried_closure_goes_before_the_session_of_the_place_where_it_is_called() {
     let (session, elsewhere) = (Session::new(), Session::new());
     let carried = session.in_scope(|| Session::carry(Session::current));
     assert_eq!(elsewhere.in_scope(carried), Some(session));
-    // And where there was none to carry, nothing changes.
+    // If there was none to carry, nothing changes.
     let carried = Session::carry(Session::current);
     assert_eq!(elsewhere.in_scope(carried), Some(elsewhere));
 }
@@ -744,26 +744,26 @@ mod model {
     use super::*;
     use crate::support::cases;
 
-    /// One step of a program. Where it has children, they are a program of their own.
+    /// One step of a program. Its children, if any, are a program of their own.
     #[derive(Debug, Clone)]
     enum Step {
         Yield,
         Panic,
         /// In a scope of its own.
         Scope(Vec<Step>),
-        /// Wrapped here, in the current session, and run as a task.
+        /// Run as a task, with the current session if it is carried.
         Spawn {
             carried: bool,
             steps: Vec<Step>,
         },
-        /// Inside an application's own `with_extensions`, whose hazards are not to show.
+        /// Inside an application's own `with_extensions`, whose hazards must have no effect.
         Extensions(Vec<Step>),
         /// Inside a closure.
         InScope {
             panics: bool,
         },
         Join(Vec<Step>, Vec<Step>),
-        /// What panics inside is caught here.
+        /// Catches a panic inside.
         Catch(Vec<Step>),
         /// Dropped after this many polls.
         Cancel {
@@ -793,8 +793,7 @@ mod model {
         prop::collection::vec(step, 0..6)
     }
 
-    /// The sessions that are around a place in the program, the innermost last, and what went wrong
-    /// there.
+    /// The sessions around a place in the program, the innermost last, and what went wrong so far.
     #[derive(Clone)]
     struct Stack {
         sessions: Vec<Session>,
@@ -808,7 +807,7 @@ mod model {
             stack
         }
 
-        /// In a task of its own.
+        /// The stack of a new task.
         fn empty(&self) -> Self {
             Self {
                 sessions: vec![],
@@ -893,7 +892,7 @@ mod model {
                                 break;
                             }
                             yield_now().await;
-                            stack.check("between the polls of what will be cancelled");
+                            stack.check("between the polls of a step that will be cancelled");
                         }
                         cancelled.set(None);
                     }
@@ -904,7 +903,7 @@ mod model {
         .boxed()
     }
 
-    /// Each kind of runtime. What one program leaves on a worker, the next one meets.
+    /// Each kind of runtime. Whatever a program leaves on a worker, the next one finds.
     static RUNTIMES: LazyLock<Vec<Runtime>> = LazyLock::new(|| {
         let many_workers = Builder::new_multi_thread().worker_threads(2).build();
         runtimes()
@@ -924,7 +923,7 @@ mod model {
                 let task = run(steps.clone(), stack.clone());
                 runtime.block_on(async {
                     let _ = tokio::spawn(task).await;
-                    // A probe meets what was left on the worker.
+                    // A probe finds whatever was left on the worker.
                     tokio::spawn(async move { stack.check("afterwards") }).await.unwrap();
                 });
                 prop_assert_eq!(&*failures.lock().unwrap(), &[""; 0]);

@@ -23,7 +23,7 @@ use crate::support::{
 
 const URL: &str = "https://opencode.ai/zen/v1/messages";
 
-/// An application that is in another turn whenever it is asked.
+/// An application that is in a new turn each time it is asked.
 #[derive(Clone, Default)]
 struct Application {
     asked: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ impl Application {
     }
 }
 
-// Asked once, and only where nothing else names a session
+// Asked once, and only if nothing else names a session
 
 #[tokio::test]
 async fn every_attempt_keeps_the_session_though_the_application_moves_on() {
@@ -140,7 +140,7 @@ fn what_is_remembered_has_the_rank_of_the_source() {
 async fn two_middlewares_on_one_chain_each_remember_their_own_sources_answer() {
     let (one, two) = (start_stranger(), start_stranger());
     let sources = [Application::default(), Application::default()];
-    // They share a chain, and a failover between two gateways that stands above both.
+    // They share a chain, below a failover between two gateways.
     let middleware = |gateway: &Gateway, name: &'static str, application: &Application| {
         let source = application.source();
         let session = move || Some(source()?.derived(name));
@@ -204,7 +204,7 @@ async fn a_source_that_sends_a_request_is_not_asked_for_that_one() {
         move || {
             let session = source();
             block_in_place(|| {
-                // Such as one that looks its session up.
+                // For example, a source that looks its session up.
                 let request = chat(client.get().unwrap(), &gateway);
                 Handle::current().block_on(request.send()).unwrap();
             });
@@ -216,7 +216,7 @@ async fn a_source_that_sends_a_request_is_not_asked_for_that_one() {
         .build()
         .unwrap();
     let client = client.get_or_init(|| client_with(middleware));
-    // On a thread of its own for the whole of each call.
+    // Spawned, so that each call runs on a worker thread.
     for number in [1, 2] {
         let task = tokio::spawn(chat(client, &gateway).send());
         task.await.unwrap().unwrap();
@@ -242,7 +242,7 @@ fn a_source_that_panics_is_asked_again_by_the_next_request() {
     let middleware = middleware.build().unwrap();
     let mut request = http::Request::post(URL).extension(7_u32).body(()).unwrap();
     catch_unwind(AssertUnwindSafe(|| middleware.apply(&mut request))).unwrap_err();
-    // The request is whole.
+    // The request is intact.
     assert_eq!(request.extensions().get(), Some(&7_u32));
     middleware.apply(&mut request).unwrap();
     assert_eq!(request.headers()["x-opencode-session"], "session-2");
@@ -265,9 +265,9 @@ fn nothing_is_locked_or_borrowed_while_the_source_runs() {
     middleware.headers_for(&Uri::from_static(URL)).unwrap();
 }
 
-// What a request's extensions hold
+// What a request's extensions contain
 
-/// Says how many items a request's extensions hold when it goes out.
+/// Reports how many items a request's extensions contain when it is sent.
 struct Items(mpsc::Sender<usize>);
 
 #[async_trait::async_trait]

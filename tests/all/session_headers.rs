@@ -1,4 +1,4 @@
-//! Other gateways: targets that take the session in a header of their own.
+//! Other gateways: targets that take the session in their own header.
 
 use http::{Extensions, HeaderMap, StatusCode, Uri};
 use reqwest_opencode_session::{
@@ -20,7 +20,7 @@ fn target(origin: &str, header: Option<&str>) -> Target {
     }
 }
 
-/// What a request to this URL is given, in the order of the names.
+/// The headers that a request to this URL gets, sorted by name.
 fn sent(middleware: &OpencodeSessionMiddleware, url: &'static str) -> Vec<String> {
     let headers = middleware.headers_for(&Uri::from_static(url)).unwrap();
     let mut names: Vec<_> = headers
@@ -106,7 +106,7 @@ fn the_callers_own_header_is_kept_or_replaced_by_the_same_rule() {
     let mut cases = vec![
         (Keep, whole(&["old"]), kept, whole(&["old"])),
         (Replace, whole(&["old"]), bound, vec![ours]),
-        // OpenCode's own header means nothing here, and is the caller's.
+        // OpenCode's header means nothing here, so the caller's own stays.
         (
             Keep,
             vec![("x-opencode-session", "old")],
@@ -187,7 +187,7 @@ fn of_overlapping_targets_the_one_that_was_added_last_decides() {
             [expected],
             "{targets:?}"
         );
-        // Added one by one to the default ones.
+        // The same, added one by one to the default targets.
         let builder = targets.into_iter().cloned();
         let builder = builder.fold(OpencodeSessionMiddleware::builder(), |builder, target| {
             builder.target(target)
@@ -215,11 +215,16 @@ fn one_origin_with_two_session_headers_is_refused_and_both_are_named() {
             [Some("x-one"), None],
         ),
         ("https://a.test", "https://a.test", [None, Some("x-one")]),
-        // OpenCode's default targets are targets like others.
+        // OpenCode's default targets are targets like any other.
         (
             "https://b.test",
             "https://opencode.ai",
             [None, Some("x-one")],
+        ),
+        (
+            "https://a.test",
+            "https://a.test",
+            [None, Some("x-opencode-session")],
         ),
     ] {
         let error = OpencodeSessionMiddleware::builder()
@@ -243,8 +248,13 @@ fn one_origin_with_two_session_headers_is_refused_and_both_are_named() {
         for part in [named, &both[0], &both[1]] {
             assert!(error.to_string().contains(part.as_str()), "{error}");
         }
+        let words = match both[0] == both[1] {
+            true => "is listed with all of OpenCode's headers and with `x-opencode-session` alone;",
+            false => "is listed with two session headers, `x-",
+        };
+        assert!(error.to_string().contains(words), "{error}");
     }
-    // The same header again is no contradiction, nor is another port.
+    // Neither the same header again nor another port is a contradiction.
     OpencodeSessionMiddleware::builder()
         .target(target("https://a.test", Some("x-one")))
         .target(target("https://a.test", Some("X-One")))
@@ -331,7 +341,7 @@ fn every_known_header_of_another_gateway_can_be_named() {
         let names = sent(&middleware, "https://gateway.test/v1");
         assert_eq!(names, [name.to_ascii_lowercase()]);
     }
-    // Named outright, OpenCode's own brings the session and nothing else.
+    // Named explicitly, OpenCode's header carries the session and nothing else.
     let session = header::SESSION;
     let middleware = OpencodeSessionMiddleware::builder()
         .targets([target("https://gateway.test", Some(session.as_str()))])
@@ -356,7 +366,7 @@ fn a_redirect_to_a_target_that_takes_the_session_alone_is_refused() {
     assert!(refused.unwrap_err().to_string().contains("without turn"));
 }
 
-// Written down
+// Stored
 
 #[test]
 fn a_target_is_a_string_or_a_map_of_its_origin_and_its_header() {

@@ -11,7 +11,7 @@ fn ids() -> (SessionId, SessionId, TurnId) {
     (id, parent, "the-turn".parse().unwrap())
 }
 
-/// A subagent's turn, in the ids that [`ids`] has.
+/// A subagent's turn with the ids of [`ids`].
 fn subagents_turn() -> Session {
     let (id, parent, turn) = ids();
     Session::from(id).with_parent(parent).with_turn(turn)
@@ -44,7 +44,7 @@ fn a_session_is_resumed_by_its_id_its_turn_and_its_parent() {
     assert_eq!(session.turn_id(), Some(&turn));
     assert_eq!(Session::from(&id), Session::from(id));
 
-    // In either order, and each of them again.
+    // In the other order, and each of them replaced.
     let (id, ..) = ids();
     let other_way = Session::from(id)
         .with_turn(turn.clone())

@@ -1,5 +1,4 @@
-//! Every source that a request's session can come from: what the tests of precedence and of the
-//! doors have in common.
+//! Every source of a request's session, for the tests of precedence and of the entry points.
 
 use http::Extensions;
 use reqwest_opencode_session::{
@@ -25,7 +24,7 @@ pub enum Given {
 use Given::*;
 
 impl Given {
-    /// All of them, the first one first.
+    /// All of them, in the order of precedence.
     pub const ALL: [Self; 9] = [
         Header,
         SessionInExtensions,
@@ -38,7 +37,7 @@ impl Given {
         Fallback,
     ];
 
-    /// The session that it gives, unlike that of every other source. A header and an id have no
+    /// The session from this source, different from that of every other. A header and an id have no
     /// turn and no parent.
     pub fn session(self) -> Session {
         let id = |kind: &str| format!("{kind}-{self:?}").parse().unwrap();
@@ -51,7 +50,7 @@ impl Given {
         }
     }
 
-    /// What the crate calls it.
+    /// The name of this source in the crate.
     pub fn source(self) -> Source {
         match self {
             Header => Source::Header,
@@ -74,7 +73,8 @@ impl Sources<'_> {
         self.0.contains(&given).then(|| given.session())
     }
 
-    /// The middleware with those that it is told of. Without a fallback it rejects.
+    /// The middleware with those of the sources that it is built with. Without a fallback, it
+    /// rejects.
     pub fn middleware(
         self,
         builder: OpencodeSessionMiddlewareBuilder,
@@ -106,7 +106,7 @@ impl Sources<'_> {
         extensions
     }
 
-    /// Runs a future in those that are around it.
+    /// Runs a future inside those of the sources that are around a call.
     pub async fn around<F: Future>(self, future: F) -> F::Output {
         let mut items = task_local_extensions::Extensions::new();
         self.get(SessionInTaskLocals)

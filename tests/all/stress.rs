@@ -1,4 +1,4 @@
-//! Ten thousand conversations at once, with all that goes wrong in them.
+//! Ten thousand conversations at once, some of which panic or are cancelled.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,15 +39,15 @@ impl End {
 struct World {
     gateway: Gateway,
     client: ClientWithMiddleware,
-    /// As many calls at a time as there are connections to use again.
+    /// Limits the calls at one time to the connections that can be reused.
     connections: Semaphore,
-    /// Every conversation, and whoever waits for its end.
+    /// Every conversation, and the task that waits for its end.
     begun: Barrier,
     answered: AtomicUsize,
 }
 
 impl World {
-    /// A call that says, beside the middleware, which session and turn it should be in.
+    /// A call that also says, in headers of its own, which session and turn it should be in.
     async fn call(&self) {
         let permit = self.connections.acquire().await.unwrap();
         let session = Session::current().unwrap();
@@ -87,7 +87,7 @@ impl World {
             pause(number, turn).await;
             let turn_session = session.turn();
             match turn {
-                // Every hundredth one has helpers, three deep.
+                // Every hundredth conversation has subagents, three deep.
                 1 if number % 100 == 1 => self.subagents(3).with_session(turn_session).await,
                 _ => self.call().with_session(turn_session).await,
             }
@@ -99,7 +99,7 @@ impl World {
     }
 }
 
-/// A few turns for the others, differently many for each conversation and turn.
+/// Yields to the others a few times, depending on the conversation and the turn.
 async fn pause(number: usize, turn: usize) {
     let pauses = (number.wrapping_mul(0x9e37_79b9) >> (8 + turn)) % 7;
     for _ in 0..pauses {
@@ -114,10 +114,10 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
         .enable_all()
         .build()
         .unwrap();
-    // All of them are looked at in the end.
+    // All of them are checked in the end.
     let limits = Limits::default().requests(usize::MAX);
     let gateway = Gateway::builder().limits(limits).start().unwrap();
-    // Whatever has no session fails.
+    // A call without a session fails.
     let middleware = middleware_for(&gateway)
         .fallback(Fallback::Reject)
         .build()
@@ -140,7 +140,7 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
                 let mut task = tokio::spawn(conversation);
                 world.begun.wait().await;
                 if End::of(number) == End::Cancelled {
-                    // In the middle: of a wait, of a call, or of an answer.
+                    // In the middle of a wait, a call or an answer.
                     let patience = Duration::from_millis(number as u64 % 1000);
                     if let Ok(ended) = tokio::time::timeout(patience, &mut task).await {
                         return ended;
@@ -156,7 +156,7 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
         let limit = Duration::from_secs(120);
         tokio::time::timeout(limit, all)
             .await
-            .expect("the conversations come to an end")
+            .expect("the conversations have not ended in time")
     });
 
     let mut cancelled = 0;
@@ -189,7 +189,7 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
     }
     assert!(requests.iter().any(|request| request.parent.is_some()));
 
-    // A probe on every worker: none goes on before all are there.
+    // A probe on every worker: the barrier lets none continue before all have started.
     let every_worker = Arc::new(ThreadBarrier::new(WORKERS));
     let probe = || {
         let every_worker = Arc::clone(&every_worker);

@@ -27,7 +27,7 @@ pub const CHAT: &str = "/zen/go/v1/chat/completions";
 pub const PROMPT: &str =
     r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#;
 
-/// This many random cases, or as many as the variable `PROPTEST_CASES` says.
+/// This many random cases, unless the environment variable `PROPTEST_CASES` says otherwise.
 pub fn cases(count: u32) -> ProptestConfig {
     let by_variable = ProptestConfig::default();
     let cases = match std::env::var_os("PROPTEST_CASES") {
@@ -41,7 +41,7 @@ pub fn cases(count: u32) -> ProptestConfig {
     }
 }
 
-/// This test alone, in a process of its own: this program, started again.
+/// The command that runs only this test, in a process of its own: this executable, run again.
 pub fn alone(test: &str) -> Command {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args(["--exact", test]);
@@ -52,7 +52,7 @@ pub fn start() -> Gateway {
     Gateway::start().unwrap()
 }
 
-/// A gateway that is no target of a middleware that does not name it.
+/// A gateway that is a target only of a middleware that names it.
 pub fn start_stranger() -> Gateway {
     Gateway::builder().implicit_target(false).start().unwrap()
 }
@@ -64,7 +64,7 @@ pub fn only(gateway: &Gateway) -> SeenRequest {
     request
 }
 
-/// The values of one header, as they came over the wire.
+/// The values of one header, as they arrived.
 pub fn values<'a>(request: &'a SeenRequest, name: &str) -> Vec<&'a [u8]> {
     let values = request.headers.get_all(name).iter();
     values.map(HeaderValue::as_bytes).collect()
@@ -95,28 +95,28 @@ pub fn map(headers: &[(&str, &str)]) -> HeaderMap {
     map
 }
 
-/// Settings of a middleware that takes the gateway for OpenCode.
+/// Settings for a middleware that has the gateway as a target.
 pub fn middleware_for(gateway: &Gateway) -> OpencodeSessionMiddlewareBuilder {
     OpencodeSessionMiddleware::builder().target(gateway.target())
 }
 
-/// A client with this middleware alone.
+/// A client with only this middleware.
 pub fn client_with(middleware: OpencodeSessionMiddleware) -> ClientWithMiddleware {
     ClientBuilder::new(plain_client()).with(middleware).build()
 }
 
-/// A client without any middleware, which no proxy of the environment comes between.
+/// A client without any middleware, and without a proxy from the environment.
 pub fn plain_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// A middleware that tries a call this often again, without a pause.
+/// A middleware that retries a call up to this many times, without a pause.
 pub fn retries(times: u32) -> RetryTransientMiddleware<ExponentialBackoff> {
     let policy = ExponentialBackoff::builder().retry_bounds(Duration::ZERO, Duration::ZERO);
     RetryTransientMiddleware::new_with_policy(policy.build_with_max_retries(times))
 }
 
-/// A call of OpenCode Go that is in order but for its session.
+/// A call to OpenCode Go that lacks only its session.
 pub fn chat(client: &ClientWithMiddleware, gateway: &Gateway) -> RequestBuilder {
     client
         .post(gateway.url(CHAT))
@@ -124,19 +124,19 @@ pub fn chat(client: &ClientWithMiddleware, gateway: &Gateway) -> RequestBuilder 
         .body(PROMPT)
 }
 
-/// Whether a header names a session, a turn, a parent, a client or a project.
+/// Returns whether a header names a session, a turn, a parent, a client or a project.
 pub fn is_opencode_header(name: &str) -> bool {
     name.starts_with("x-opencode-") || name == "x-parent-session-id"
 }
 
-/// A server on loopback that is no gateway. It answers by a function and keeps what it saw.
+/// A server on loopback that is no gateway. It answers with a function, and keeps the requests.
 pub struct Elsewhere {
     pub address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     serving: JoinHandle<()>,
 }
 
-/// A request that came elsewhere.
+/// A request that arrived at such a server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen {
     pub headers: HeaderMap,

@@ -1,4 +1,4 @@
-//! Which requests get a session, and which look as if they should.
+//! Which requests get a session, and which only look as if they should.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::stack::reqwest::{self, Url};
 use crate::stack::reqwest_middleware::ClientBuilder;
 use crate::support::Elsewhere;
 
-/// URLs that are the gateway's, whatever they look like. `{port}` is its port.
+/// URLs of the gateway, whatever they look like. `{port}` is its port.
 const THE_GATEWAY: &[&str] = &[
     "http://opencode.ai:{port}",
     "http://opencode.ai:{port}/",
@@ -43,9 +43,9 @@ const THE_GATEWAY: &[&str] = &[
     "http://open\u{200b}code.ai:{port}/",
 ];
 
-/// URLs that look like the gateway's and are not. `{other}` is another port.
+/// URLs that look like the gateway's but are not. `{other}` is another port.
 const LOOK_ALIKES: &[&str] = &[
-    // What stands before
+    // A longer name in front
     "http://badopencode.ai:{port}/",
     "http://bad-opencode.ai:{port}/",
     "http://-opencode.ai:{port}/",
@@ -55,7 +55,7 @@ const LOOK_ALIKES: &[&str] = &[
     "http://opencode.aiopencode.ai:{port}/",
     "http://https-opencode.ai:{port}/",
     "http://dev.xopencode.ai:{port}/",
-    // What stands behind
+    // A longer name behind
     "http://opencode.ai.evil.test:{port}/",
     "http://opencode.ai.evil.test.:{port}/",
     "http://dev.opencode.ai.evil.test:{port}/",
@@ -146,7 +146,7 @@ const LOOK_ALIKES: &[&str] = &[
     "http://127.0.0.1.opencode.ai.evil.test:{port}/",
 ];
 
-/// Every name is on loopback. The port is that of the URL.
+/// Resolves every name to loopback. The port comes from the URL.
 struct Everywhere;
 
 impl Resolve for Everywhere {
@@ -200,7 +200,7 @@ async fn the_session_reaches_every_spelling_of_the_gateway_and_none_of_its_look_
     }
     let look_alikes = arrived() - before;
     assert_eq!(look_alikes + failed.len(), LOOK_ALIKES.len());
-    // Most arrive, so that their headers can be looked at; the others are no URLs, or lead nowhere.
+    // Most arrive, so their headers can be checked. The others are no URLs, or lead nowhere.
     assert!(
         look_alikes >= 60,
         "{look_alikes} arrived; these did not: {failed:#?}"
@@ -236,7 +236,7 @@ fn the_default_targets_match_the_gateway_as_url_and_as_uri_and_none_of_its_look_
     for template in THE_GATEWAY {
         let parsed = Url::parse(&url(template)).unwrap();
         assert!(by_url(&parsed), "{template}");
-        // What an HTTP stack with `http::Uri` would be given.
+        // The same, as an HTTP stack with `http::Uri` would get it.
         assert!(by_uri(&parsed.as_str().parse().unwrap()), "{template}");
     }
     let http = LOOK_ALIKES
@@ -348,7 +348,7 @@ fn a_target_matches_its_own_scheme_host_and_port_and_no_other() {
     }
 }
 
-/// A host's name of so many characters, whose labels are as long as they may be.
+/// A host name of this many characters, with labels as long as they may be.
 fn name_of(length: usize) -> String {
     let [label, last] = [63, length - 3 * 64].map(|length| "x".repeat(length));
     format!("{label}.{label}.{label}.{last}")
@@ -472,9 +472,9 @@ fn the_errors_say_what_to_do() {
     );
     assert_eq!(
         message("https://opencode.ai/zen"),
-        "the target goes on after host and port, from character 20 on; \
+        "the target continues after host and port, at character 20; \
          leave out path, query and fragment"
     );
-    // What may be a password is not repeated.
+    // A part that may be a password is not repeated.
     assert!(!message("https://user:key@opencode.ai").contains("key"));
 }

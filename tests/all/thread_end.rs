@@ -1,7 +1,7 @@
-//! A thread that ends while sessions are left on it: the process goes on, and exits with 0.
+//! A thread that ends while sessions are left on it: the process goes on and exits with 0.
 //!
 //! A panic in a thread's last destructors aborts the process, so each case runs in a process of its
-//! own: this test's program, started again.
+//! own: this test executable, run again.
 
 use std::cell::RefCell;
 use std::future::pending;
@@ -20,7 +20,7 @@ use crate::support::{alone, assert_carries, chat, client_with, middleware_for, o
 
 const TEST: &str = "thread_end::a_process_goes_on_after_a_thread_that_ended_with_a_session_on_it";
 
-/// The variable that names the case to a process that is started for it.
+/// The environment variable that tells a child process which case to run.
 const CASE: &str = "THREAD_END_CASE";
 
 type Queue = Vec<Pin<Box<dyn Future<Output = ()>>>>;
@@ -30,7 +30,7 @@ thread_local! {
     static LOCAL_SET: LocalSet = LocalSet::new();
 }
 
-/// Tells the session that it sees when it is dropped.
+/// Reports the session that is current when it is dropped.
 struct Witness(mpsc::Sender<Option<Session>>);
 
 impl Drop for Witness {
@@ -39,7 +39,7 @@ impl Drop for Witness {
     }
 }
 
-/// An item of an application, which enters a scope when it is dropped and when it is cloned.
+/// An item of an application that enters a scope when it is dropped and when it is cloned.
 struct Item {
     session: Session,
     dropped: mpsc::Sender<Option<Session>>,
@@ -69,7 +69,7 @@ impl Drop for Item {
     }
 }
 
-/// What the thread does before: it makes the thread-locals of the libraries that are used.
+/// What the thread does first: this creates the thread-locals of the libraries.
 fn look_at_the_session() {
     assert_eq!(Session::current(), None);
 }
@@ -84,10 +84,10 @@ fn send_a_request() {
     assert_carries(&only(&gateway), &session);
 }
 
-/// What is left on the thread: it takes the session, and whoever is told what is seen at the end.
+/// Leaves something in the session on the thread. It sends the session that it sees at the end.
 type Leave = fn(Session, mpsc::Sender<Option<Session>>, before: fn());
 
-/// A future in the session that never ends.
+/// A future that never ends, in the session.
 fn endless(
     session: Session,
     dropped: mpsc::Sender<Option<Session>>,
@@ -112,7 +112,7 @@ fn begun(
 }
 
 fn a_queue_of_futures(session: Session, dropped: mpsc::Sender<Option<Session>>, before: fn()) {
-    // Touched first, so destroyed last.
+    // Used first, so destroyed last.
     QUEUE.with_borrow_mut(Vec::clear);
     before();
     let left = [
@@ -129,7 +129,7 @@ fn a_local_set(session: Session, dropped: mpsc::Sender<Option<Session>>, before:
     LOCAL_SET.with(|local| local.spawn_local(task));
 }
 
-/// Leaves an item in the application's type map, as a panic does.
+/// Leaves an item in the application's type map, through a panic.
 fn leave_item(session: Session, dropped: mpsc::Sender<Option<Session>>) {
     let items = Extensions::new().with(Item { session, dropped });
     let mut future = Box::pin(with_extensions(items, async {

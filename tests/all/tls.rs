@@ -1,4 +1,4 @@
-//! The default configuration against the real names: over TLS, by either version of HTTP, and
+//! The default configuration with the real host names: over TLS, with either version of HTTP, and
 //! through a proxy.
 
 use std::io;
@@ -23,7 +23,7 @@ async fn pump(mut stream: impl AsyncRead + AsyncWrite + Unpin, to: SocketAddr) -
     Ok(())
 }
 
-/// The TLS end of the gateway.
+/// A TLS front for the gateway.
 async fn tls_front(gateway: &Gateway, acceptor: TlsAcceptor) -> SocketAddr {
     let gateway = gateway.address();
     serve(move |stream| {
@@ -33,7 +33,7 @@ async fn tls_front(gateway: &Gateway, acceptor: TlsAcceptor) -> SocketAddr {
     .await
 }
 
-/// Calls every host and asserts that the gateway answers by this version of HTTP.
+/// Calls every host, and asserts that the answer has this version of HTTP.
 async fn call_every_host(client: &ClientWithMiddleware, version: Version) {
     for host in HOSTS {
         let response = client
@@ -74,11 +74,11 @@ async fn the_real_names_carry_the_session_over_http_2() {
     the_real_names_carry_the_session(&["h2", "http/1.1"], Version::HTTP_2).await;
 }
 
-/// The variable that tells the process which the next test starts what certificate to trust.
+/// The environment variable that tells the next test's child process which certificate to trust.
 const CERTIFICATE: &str = "LOOPBACK_CERTIFICATE";
 const SESSION: &str = "a-session-that-the-proxy-must-not-see";
 
-/// Runs itself again, because reqwest reads the environment of the whole process.
+/// Runs itself again in a child process, because reqwest reads the environment of the process.
 #[tokio::test]
 async fn a_proxy_of_the_environment_is_used_and_sees_no_session() {
     let session = Session::from(SessionId::try_from(SESSION).unwrap());

@@ -1,4 +1,4 @@
-//! When each door reads the session.
+//! When each entry point reads the session.
 
 use std::future::Ready;
 use std::task::{Context, Poll};
@@ -32,7 +32,7 @@ async fn a_door_that_takes_a_request_reads_the_session_at_once() {
     let client = plain_client();
     let builder = || client.post(gateway.url(CHAT)).body(PROMPT);
 
-    // The scope is around the function that calls the door, and not around `send`.
+    // The scope must be around the call of `opencode_session`, and not around `send`.
     let in_time = session
         .in_scope(|| builder().opencode_session(&middleware))
         .unwrap();
@@ -65,7 +65,7 @@ async fn a_chain_and_a_layer_read_the_session_when_the_future_that_sends_is_poll
     let client = client_with(middleware.clone());
     let service = middleware.layer().layer(plain_client());
 
-    // Built and made in one session, sent in another.
+    // Built in one session, sent in another.
     let sending = early.in_scope(|| chat(&client, &gateway).send());
     sending.with_session(&session).await.unwrap();
     assert_carries(&gateway.take_requests()[0], &session);
@@ -74,7 +74,7 @@ async fn a_chain_and_a_layer_read_the_session_when_the_future_that_sends_is_poll
     sending.with_session(&session).await.unwrap();
     assert_carries(&gateway.take_requests()[0], &session);
 
-    // A service's own future no longer looks.
+    // A service reads the session in `call`; its future does not.
     let mut service = service;
     let ready = ServiceExt::<reqwest::Request>::ready(&mut service)
         .await
@@ -98,7 +98,7 @@ async fn a_buffer_above_the_layer_calls_it_outside_every_scope() {
         service.oneshot(request).with_session(&session).await
     };
     assert!(call(&middleware).boxed_local().await.is_err());
-    // What helps.
+    // A bound middleware helps.
     call(&middleware.bound_to(&session)).await.unwrap();
     assert_carries(&only(&gateway), &session);
 }

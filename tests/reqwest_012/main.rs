@@ -1,4 +1,4 @@
-//! The tests of `tests/all`, once more with reqwest 0.12 and reqwest-middleware 0.4.
+//! The tests of `tests/all`, again with reqwest 0.12 and reqwest-middleware 0.4.
 
 mod stack;
 

@@ -1,5 +1,5 @@
-//! The commands that `--check` runs in these tests: agents that know no more of the gateway than
-//! what stands in their environment. They are this test executable, run again.
+//! The commands that `--check` runs in these tests: agents that know only what their environment
+//! says about the gateway. They are this test executable, run again.
 
 use std::env;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::program::{chat, this_executable};
 
-/// Which agent the executable is to be.
+/// The environment variable that says which agent this executable should be.
 const AGENT: &str = "TOOL_TEST_AGENT";
 
 /// The command that runs an agent.
@@ -44,7 +44,7 @@ fn acts() {
             std::process::exit(7);
         }
         "environment" => environment(),
-        agent => panic!("there is no agent {agent}"),
+        agent => panic!("unknown agent {agent:?}"),
     }
 }
 
@@ -79,7 +79,7 @@ impl Sdk {
         call.send().unwrap()
     }
 
-    /// What the model says.
+    /// Makes a call, and returns what the model says.
     fn ask(&self, session: &str, body: &Value) -> String {
         let response = self.send(Some(session), None, body);
         assert_eq!(response.status(), 200);
@@ -88,7 +88,7 @@ impl Sdk {
         text.unwrap().to_owned()
     }
 
-    /// A conversation of these questions, each in a session.
+    /// Holds a conversation of these questions, each with the session that it is asked in.
     fn converse(&self, questions: &[(&str, &str)]) -> Vec<String> {
         let mut said = vec![];
         for (session, question) in questions {
@@ -106,8 +106,8 @@ fn title(of: &str) -> Value {
     json!({"model": "glm-5.2", "messages": [{"role": "user", "content": prompt}]})
 }
 
-/// A conversation with all that belongs to it, in one session: its title, a compaction and what
-/// goes on after it, one-shot calls of helpers, and a subagent that names its parent.
+/// A complete conversation in one session: its title, one-shot calls of helpers, a compaction and
+/// what follows it. Also a subagent that names its parent.
 fn right() {
     let sdk = Sdk::new();
     sdk.ask(FIRST, &title("Where is the sea warm?"));
@@ -131,7 +131,7 @@ fn right() {
     assert_eq!(sdk.send(Some(SECOND), Some(FIRST), &task).status(), 200);
 }
 
-/// One id for all conversations, such as one in a client's default headers.
+/// One id for all conversations, as in a client's default headers.
 fn pinned() {
     let sdk = Sdk::new();
     sdk.converse(&[
@@ -157,7 +157,7 @@ fn title_forgotten() {
     );
 }
 
-/// A conversation that is in another session for one call, such as a retry's.
+/// A conversation that is in another session for one call, as a wrong retry would be.
 fn changing() {
     Sdk::new().converse(&[
         (FIRST, "Where is the sea warm?"),
@@ -166,7 +166,7 @@ fn changing() {
     ]);
 }
 
-/// A conversation that goes on in two sessions.
+/// A conversation that continues in another session.
 fn forking() {
     Sdk::new().converse(&[
         (FIRST, "Where is the sea warm?"),
@@ -194,13 +194,13 @@ fn wrong_key() {
     assert_eq!(sdk.send(Some(FIRST), None, &body).status(), 401);
 }
 
-/// One call is refused for good: nobody knows what the next one would have been.
+/// One call is refused for good, so nobody knows how the conversation would have gone on.
 fn one_refused() {
     right();
     wrong_key();
 }
 
-/// A call that is sent again after it failed.
+/// A call that is retried after it failed.
 fn retrying() {
     let sdk = Sdk::new();
     let body = chat(GUIDE, &["Where is the sea warm?"]);
@@ -209,7 +209,7 @@ fn retrying() {
     sdk.ask(FIRST, &body);
 }
 
-/// Prints what the SDKs read.
+/// Prints the environment variables that the SDKs read.
 fn environment() {
     for (name, value) in env::vars() {
         let is_told = ["_BASE_URL", "_API_KEY", "_TOKEN", "_PROXY", "_proxy"];

@@ -1,11 +1,11 @@
-//! What is said of the arguments: in one line, with what to do.
+//! Errors in the arguments: one line that also says what to do.
 
 use std::cell::Cell;
 use std::net::TcpListener;
 
 use crate::program::{Program, run, stderr, stdout};
 
-/// The program ends with 125 and says this.
+/// Asserts that the program exits with 125 and an error with these parts.
 #[track_caller]
 fn assert_refused(arguments: &[&str], expected: &[&str]) {
     let output = run(arguments);
@@ -56,7 +56,7 @@ fn a_port_alone_is_an_address() {
             format!("http://127.0.0.1:{port}"),
         ),
     ] {
-        // The program's own `--listen 0` would come behind.
+        // `Program::start` would add `--listen 0`.
         let program = Program::listening(&value);
         assert_eq!(program.origin, origin, "{value}");
     }

@@ -1,11 +1,11 @@
-//! `--check`: what it finds, and with which code it ends.
+//! `--check`: what it finds, and its exit code.
 
 use std::process::Output;
 
 use crate::program::{self, stderr, stdout};
 use crate::{agent, program::command};
 
-/// Checks an agent, with these arguments in front.
+/// Checks an agent, with these arguments before `--check`.
 fn check(arguments: &[&str], agent: &str) -> Output {
     let (agent, (name, value)) = agent::command(agent);
     let mut command = command(arguments);
@@ -24,7 +24,7 @@ fn assert_ends(output: &Output, code: i32, why: &str) {
     let last = report
         .lines()
         .find(|line| line.starts_with("opencode-gateway: exit"));
-    let last = last.unwrap_or_else(|| panic!("no code in {report}"));
+    let last = last.unwrap_or_else(|| panic!("no exit code in {report}"));
     assert!(last.contains(&format!("exit {code}, {why}")), "{report}");
 }
 
@@ -33,7 +33,7 @@ fn right_traffic_passes() {
     let output = check(&[], "right");
     assert_ends(&output, 0, "every call kept its conversation's session");
     assert!(stderr(&output).starts_with("opencode-gateway: running "));
-    // Standard output is the command's own.
+    // Standard output belongs to the command.
     let told = stdout(&output);
     let mut lines = told.lines().map(str::trim_start);
     assert!(!lines.any(|line| line.starts_with('#')), "{told}");
@@ -121,7 +121,7 @@ fn a_command_that_makes_no_call_does_not_pass() {
     assert_ends(&output, 2, "because no call to a model was seen");
     assert!(stderr(&output).contains("\n  OPENAI_BASE_URL=http://127.0.0.1:"));
 
-    // The list of models proves nothing of sessions.
+    // A request for the list of models proves nothing about sessions.
     let output = check(&[], "only models");
     assert_ends(&output, 2, "because no call to a model was seen");
 }
@@ -155,7 +155,7 @@ fn the_commands_own_code_and_output_are_passed_on() {
         7,
         "the command's own code: every call kept its conversation's session",
     );
-    // What the command writes, and nothing else.
+    // Only what the command writes.
     assert!(stdout(&output).contains("running 1 test"));
     assert!(!stdout(&output).contains("opencode-gateway:"));
 }
@@ -289,7 +289,7 @@ mod unix {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-        // Time enough to pass it on, which would be wrong.
+        // Enough time for the program to pass the signal on, which would be wrong.
         thread::sleep(Duration::from_millis(300));
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "TERM");
@@ -309,7 +309,7 @@ mod unix {
         let mut child = command.spawn().unwrap();
         let mut ready = BufReader::new(child.stdout.take().unwrap());
         ready.read_line(&mut String::new()).unwrap();
-        // One of two signals that come at once may be lost.
+        // If two signals arrive at the same time, one may be lost.
         while child.try_wait().unwrap().is_none() {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
             thread::sleep(Duration::from_millis(100));
@@ -328,14 +328,16 @@ mod unix {
         let script = "\"$@\" >&2; echo ended >&2";
         let mut command = command(["--check", "--json", "--", "sh", "-c", script, "sh"]);
         command.args(agent).env(name, value);
-        // More than the pipe takes goes into it.
+        // Nobody reads this pipe, and the calls more than fill it.
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         assert!(lines.map(Result::unwrap).any(|line| line == "ended"));
+        // A signal that comes before the end of the command would be passed on to it.
+        thread::sleep(Duration::from_millis(500));
         let until = Instant::now() + Duration::from_secs(20);
         while child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until, "it goes on");
+            assert!(Instant::now() < until, "the program is still running");
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
             thread::sleep(Duration::from_millis(100));
         }
@@ -345,7 +347,7 @@ mod unix {
     #[test]
     fn calls_of_a_process_that_the_command_leaves_behind_are_waited_for() {
         let (agent, (name, value)) = agent::command("right");
-        // The command ends as soon as the gateway has the call, whose answer takes longer.
+        // The command exits as soon as the gateway has the call, which is answered later.
         let script = r#""$@" >&2 &
             origin=${OPENCODE_BASE_URL%/zen/*}
             until curl --silent $origin/api/state | grep -q '"number":1,'; do :; done"#;

@@ -1,11 +1,11 @@
-//! No web page of another origin can read the calls, whatever name its server has for this machine.
+//! No web page of another origin can read the calls, whatever host name points to this machine.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::program::{Program, client};
 
-/// The status of an answer to a request with this host.
+/// Returns the status of the answer to a request with this `Host` line.
 fn status(program: &Program, path: &str, host: &str) -> String {
     let mut stream = TcpStream::connect(program.address()).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\n{host}connection: close\r\n\r\n");

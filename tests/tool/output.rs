@@ -1,4 +1,4 @@
-//! What it prints.
+//! What the program prints.
 
 use serde_json::Value;
 
@@ -56,7 +56,7 @@ fn in_a_terminal_lines_have_a_heading_fit_its_columns_and_show_reasons_in_red() 
     let line = program.call_line();
     let heading = heading.trim_end().strip_prefix(DIM).unwrap();
     let reason = format!("{RED}no session{RESET}");
-    // The reason stands below the last name.
+    // The reason is below the last name of the heading.
     let before = |line: &str, text: &str| line.split(text).next().unwrap().chars().count();
     assert_eq!(before(heading, "what it is"), before(&line, &reason));
     let shown = line.trim_end().replace(&reason, "no session");
@@ -114,7 +114,7 @@ fn a_closed_pipe_ends_it_without_a_word() {
     let mut program = Program::started(command);
     program.close_output();
     let body = chat("You are a guide.", &["Where is the sea?"]);
-    // It may have ended before its answer was on its way.
+    // The program may have ended before it could answer.
     let _ = try_call(&program, Some("one"), &body);
     let output = program.wait_with_output();
     assert_eq!(output.status.code(), Some(0));
@@ -138,7 +138,7 @@ fn help_into_a_closed_pipe_is_no_panic() {
 fn a_reader_that_stops_for_a_while_holds_up_neither_the_page_nor_a_line() {
     use rustix::process::Signal;
 
-    // More than a pipe takes.
+    // Enough to fill a pipe.
     const CALLS: u64 = 300;
     let program = Program::json();
     let body = chat("You are a guide.", &["Where is the sea?"]);
@@ -147,7 +147,10 @@ fn a_reader_that_stops_for_a_while_holds_up_neither_the_page_nor_a_line() {
     }
     program.data_once("/api/state", |state| state["totals"]["answered"] == CALLS);
     let (_, lines) = program.end_by(Signal::INT);
-    assert!(lines.len() > 100_000, "a pipe may have taken all of it");
+    assert!(
+        lines.len() > 100_000,
+        "all of it may have fitted into a pipe"
+    );
     assert_eq!(lines.lines().count() as u64, CALLS);
 }
 

@@ -95,7 +95,7 @@ fn calls_that_stand_out_are_never_dropped_before_others() {
     assert_eq!(state["totals"]["dropped_faults"], 0);
     assert_eq!(state["conversations"][0]["calls"], 100);
 
-    // Where there are no others, the oldest goes.
+    // If there are no others, the oldest is dropped.
     for number in 5..57 {
         caller.call(&[], &hello(number));
     }
@@ -135,7 +135,7 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
     let conversations = program.data("/api/conversations");
     assert_eq!(conversations["more"], false);
     let [child, main] = &conversations["conversations"].as_array().unwrap()[..] else {
-        panic!("there are two: {conversations}");
+        panic!("expected two conversations: {conversations}");
     };
     assert_eq!(child["session"], "child");
     assert_eq!(child["parent"], "main");
@@ -151,7 +151,7 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
     assert!(main["cost"].as_f64().unwrap() > 0.0);
     assert!(main["cached_tokens"].as_u64() < main["prompt_tokens"].as_u64());
 
-    // A conversation comes with its subagents, and a subagent with the one that started it.
+    // A conversation is listed with its subagents, and a subagent with the session that started it.
     for (session, family) in [
         ("main", json!(["main", "child"])),
         ("child", json!(["child", "main"])),
@@ -175,7 +175,7 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         );
     };
     ask("one", &["1"]);
-    // Zen answers without a session, and knows what is continued.
+    // Zen answers a call without a session, which still continues its conversation.
     for texts in [&["1", "a", "2"][..], &["1", "a", "2", "b", "3"]] {
         let call = client().post(program.url("/zen/v1/chat/completions"));
         let body = chat("You guide.", texts).to_string();
@@ -202,7 +202,7 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         let listed = program.data(&format!("/api/calls?faults={reason}"));
         assert_eq!(numbers(&listed["calls"]), expected, "{reason}");
     }
-    // The conversation that they continue missed both calls without a session.
+    // Both calls without a session count for the conversation that they continue.
     let found = program.data("/api/conversations?session=one");
     assert_eq!(found["conversations"][0]["missed"], 2);
 }
@@ -295,7 +295,7 @@ fn no_list_is_long_whatever_the_calls_hold() {
     assert!(state.len() < 500_000, "{}", state.len());
 }
 
-/// The next event of this kind.
+/// Waits for the next event of this kind.
 fn event(events: &mut impl BufRead, kind: &str) -> Value {
     let mut line = String::new();
     loop {

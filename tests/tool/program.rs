@@ -1,4 +1,4 @@
-//! Runs the program.
+//! Runs the program `opencode-gateway`.
 
 use std::env;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// The program with these arguments, and without what the machine's environment says.
+/// The program with these arguments, without proxies or a key from the environment.
 pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_opencode-gateway"));
     command.args(arguments);
@@ -32,13 +32,13 @@ pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Comma
     command
 }
 
-/// A client that no proxy of the environment comes between.
+/// A client without a proxy from the environment.
 pub fn client() -> reqwest::blocking::Client {
     let builder = reqwest::blocking::Client::builder().no_proxy();
     builder.build().unwrap()
 }
 
-/// Runs it to its end.
+/// Runs the program until it exits.
 pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     command(arguments).output().unwrap()
 }
@@ -51,13 +51,13 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The program while it runs, on a free port. It is ended when this is dropped.
+/// The running program, on a free port. It is killed when this is dropped.
 pub struct Program {
-    /// None once it was waited for.
+    /// `None` after it was waited for.
     child: Option<Child>,
-    /// None once it is closed.
+    /// `None` after it was closed.
     stdout: Option<BufReader<Box<dyn Read + Send + Sync>>>,
-    /// What it says before it names its page.
+    /// What it prints before the address of its page.
     pub greeting: String,
     pub origin: String,
 }
@@ -67,22 +67,22 @@ impl Program {
         Self::started(command(arguments))
     }
 
-    /// A proxy of this upstream.
+    /// Starts it as a proxy to this upstream.
     pub fn proxy(upstream: &str) -> Self {
         Self::start(["--upstream", upstream])
     }
 
-    /// On this address.
+    /// Starts it on this address.
     pub fn listening(address: &str) -> Self {
         Self::spawn(command(["--listen", address]), Stream::Output)
     }
 
-    /// It writes JSON to its standard output.
+    /// Starts it with JSON on standard output.
     pub fn json() -> Self {
         Self::spawn(command(["--listen", "0", "--json"]), Stream::Error)
     }
 
-    /// It writes JSON into this file.
+    /// Starts it with JSON in this file.
     pub fn json_into(path: &Path) -> Self {
         let json = format!("--json={}", path.display());
         Self::spawn(command(["--listen", "0", &json]), Stream::Error)
@@ -93,7 +93,7 @@ impl Program {
         Self::spawn(command, Stream::Output)
     }
 
-    /// Starts it; `told` is where it says where its page is.
+    /// Starts it. `told` is the stream on which it prints the address of its page.
     fn spawn(mut command: Command, told: Stream) -> Self {
         command.stdout(Stdio::piped());
         if let Stream::Error = told {
@@ -104,7 +104,7 @@ impl Program {
         Self::reading(child, Box::new(stdout), told)
     }
 
-    /// It writes to a terminal with this many columns.
+    /// Starts it with a terminal of this many columns as standard output.
     #[cfg(unix)]
     pub fn in_terminal(columns: u16) -> Self {
         let (screen, terminal) = terminal(columns);
@@ -114,12 +114,12 @@ impl Program {
         Self::reading(child, Box::new(screen), Stream::Output)
     }
 
-    /// Reads where its page is; `told` is the stream that says it.
+    /// Reads the address of its page from the stream `told`.
     fn reading(mut child: Child, stdout: Box<dyn Read + Send + Sync>, told: Stream) -> Self {
         let mut stdout = BufReader::new(stdout);
         let (greeting, origin) = match told {
             Stream::Output => origin(&mut stdout),
-            // Read on, so that it is never in the way.
+            // Keeps reading, so that a full pipe never blocks the program.
             Stream::Error => {
                 let mut stderr = BufReader::new(child.stderr.take().unwrap());
                 let told = origin(&mut stderr);
@@ -143,33 +143,34 @@ impl Program {
         self.origin.strip_prefix("http://").unwrap()
     }
 
-    /// The next line of its output that meets this.
+    /// Reads its output up to the next line that meets a condition.
     pub fn line(&mut self, meets: impl Fn(&str) -> bool) -> String {
         loop {
-            let line = line_of(self.stdout.as_mut().unwrap()).expect("there is such a line");
+            let line = line_of(self.stdout.as_mut().unwrap())
+                .expect("the output ended before such a line");
             if meets(&line) {
                 return line;
             }
         }
     }
 
-    /// The next line of a call.
+    /// Reads its output up to the next line of a call.
     pub fn call_line(&mut self) -> String {
         self.line(|line| line.trim_start().starts_with('#'))
     }
 
-    /// The data of its page.
+    /// Fetches data of its page.
     pub fn data(&self, path: &str) -> Value {
         let response = client().get(self.url(path)).send().unwrap();
         serde_json::from_str(&response.text().unwrap()).unwrap()
     }
 
-    /// The call of this number, once it meets a condition.
+    /// Waits until the call with this number meets a condition.
     pub fn call(&self, number: u64, meets: impl Fn(&Value) -> bool) -> Value {
         self.data_once(&format!("/api/calls/{number}"), meets)
     }
 
-    /// Data of its page, once it meets a condition.
+    /// Waits until data of its page meets a condition.
     pub fn data_once(&self, path: &str, meets: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
@@ -182,7 +183,7 @@ impl Program {
         }
     }
 
-    /// Sends it a signal, waits for its end, and gives what else it wrote.
+    /// Sends it a signal, waits until it exits, and returns the rest of its output.
     #[cfg(unix)]
     pub fn end_by(mut self, signal: rustix::process::Signal) -> (ExitStatus, String) {
         let mut child = self.child.take().unwrap();
@@ -194,18 +195,18 @@ impl Program {
         (child.wait().unwrap(), rest)
     }
 
-    /// Closes the pipe that it writes to.
+    /// Closes the pipe of its standard output.
     pub fn close_output(&mut self) {
         self.stdout = None;
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub fn wait_with_output(mut self) -> Output {
         self.child.take().unwrap().wait_with_output().unwrap()
     }
 }
 
-/// A terminal with this many columns: what a user sees, and what a program gets.
+/// A terminal with this many columns: the user's side, and the program's.
 #[cfg(unix)]
 pub fn terminal(columns: u16) -> (File, OwnedFd) {
     use rustix::fs::{Mode, OFlags};
@@ -233,11 +234,11 @@ enum Stream {
     Error,
 }
 
-/// What it says before it names its page, and where that is.
+/// Returns what the program prints before the address of its page, and that address.
 fn origin(lines: &mut impl BufRead) -> (String, String) {
     let mut greeting = String::new();
     loop {
-        let line = line_of(lines).expect("it says where its page is");
+        let line = line_of(lines).expect("the output ended before the address of the page");
         if let Some(origin) = line.trim().strip_prefix("page") {
             return (greeting, origin.trim().to_owned());
         }
@@ -248,7 +249,7 @@ fn origin(lines: &mut impl BufRead) -> (String, String) {
 impl Drop for Program {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself.
+            // It may have exited on its own.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -261,7 +262,7 @@ fn line_of(stdout: &mut impl BufRead) -> Option<String> {
     (length > 0).then_some(line)
 }
 
-/// The body of a call: a system prompt, and what was said by turns, the user first.
+/// The body of a call: a system prompt and the messages, by turns of user and assistant.
 pub fn chat(system: &str, said: &[&str]) -> Value {
     let mut messages = vec![json!({"role": "system", "content": system})];
     for (at, text) in said.iter().enumerate() {
@@ -271,7 +272,7 @@ pub fn chat(system: &str, said: &[&str]) -> Value {
     json!({"model": "glm-5.2", "messages": messages})
 }
 
-/// Where the tests' own executable is.
+/// The path of this test executable.
 pub fn this_executable() -> String {
     env::current_exe()
         .unwrap()

@@ -1,4 +1,4 @@
-//! `--upstream`: calls go on as they came, answers come back as they come, and the program looks on.
+//! `--upstream`: calls and answers are forwarded as they come, and the program only observes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,10 +12,10 @@ use crate::program::{Program, chat, client, command};
 const PATH: &str = "/zen/go/v1/chat/completions";
 const SESSION: &str = "01a20360-f6d2-7083-9a19-5a139a403ac6";
 
-/// An upstream that a test plays by hand, byte by byte.
+/// An upstream that a test controls by hand, byte by byte.
 struct Upstream(TcpListener);
 
-/// One request there.
+/// A request to it.
 struct Received {
     stream: TcpStream,
     /// Its first line and headers.
@@ -36,7 +36,7 @@ impl Upstream {
         Program::proxy(&format!("http://{}", self.address()))
     }
 
-    /// The next request's head.
+    /// Accepts the next request, and reads its head.
     fn head(&self) -> Received {
         let (mut stream, _) = self.0.accept().unwrap();
         let text = read_to(&mut stream, b"\r\n\r\n");
@@ -45,7 +45,7 @@ impl Upstream {
         Received { stream, head, body }
     }
 
-    /// The next request, whole.
+    /// Accepts the next request, and reads all of it.
     fn request(&self) -> Received {
         let mut received = self.head();
         let length = received
@@ -83,10 +83,10 @@ impl Received {
         self.send(b"\r\n");
     }
 
-    /// Waits until the other side is gone.
+    /// Waits until the other side has closed the connection.
     fn wait_for_its_end(&mut self) {
         let mut rest = vec![];
-        // Reset, or closed in order.
+        // It may be reset or closed cleanly.
         let _ = self.stream.read_to_end(&mut rest);
     }
 }
@@ -105,7 +105,7 @@ fn read_to(stream: &mut TcpStream, end: &[u8]) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A connection to the program on which a request was sent.
+/// Opens a connection to the program, and sends a request on it.
 fn send_raw(program: &Program, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(program.address()).unwrap();
     stream.write_all(request).unwrap();
@@ -169,7 +169,7 @@ fn a_request_goes_on_with_all_but_its_host_and_its_hop_by_hop_headers() {
     received.answer(head, b"\xff\x00short and stout");
     let answer = read_to(&mut client, b"\r\n\r\n").to_ascii_lowercase();
     let mut lines: Vec<&str> = answer.trim_end().lines().collect();
-    // The date is of the server that answers, if the upstream names none.
+    // The program adds a date if the upstream sends none.
     lines.retain(|line| !line.starts_with("date: "));
     assert_eq!(lines[0], "http/1.1 418 i'm a teapot");
     lines[1..].sort_unstable();
@@ -197,7 +197,7 @@ fn a_stream_is_handed_on_piece_by_piece() {
     received.send(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
     );
-    // The head comes before there is a body.
+    // The head arrives before there is a body.
     let head = read_to(&mut client, b"\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     for piece in [
@@ -207,7 +207,7 @@ fn a_stream_is_handed_on_piece_by_piece() {
         "data: {\"choices\":[],\"cost\":\"0\"}\n\n",
     ] {
         received.send_chunk(piece.as_bytes());
-        // Each one comes before the next one is there.
+        // Each piece arrives before the next one is sent.
         let chunk = format!("{:X}\r\n{piece}\r\n", piece.len());
         assert_eq!(
             read_to(&mut client, b"\r\n").len() + piece.len() + 2,
@@ -240,7 +240,7 @@ fn a_request_is_handed_on_piece_by_piece() {
 
 #[test]
 fn every_wire_format_is_the_same_with_and_without_the_proxy() {
-    // Two gateways that have answered as much, so that they number their answers alike.
+    // Two new gateways, so that they number their answers alike.
     let (direct, behind) = (Gateway::start().unwrap(), Gateway::start().unwrap());
     let program = Program::proxy(&behind.url(""));
     let text = json!({"role": "user", "content": "Where is the sea?"});
@@ -297,7 +297,7 @@ fn every_wire_format_is_the_same_with_and_without_the_proxy() {
     assert_eq!(behind.requests().len(), 8);
 }
 
-/// The text with seconds since 1970 left out.
+/// Returns the text without its Unix timestamps.
 fn without_times(text: &str) -> String {
     let parts = text.split_inclusive(|c: char| !c.is_ascii_digit());
     parts
@@ -359,7 +359,7 @@ fn refusals_come_back_as_they_are() {
     gateway.fail_next(1, Fault::Unavailable);
     assert_eq!(ask(&program, &body).unwrap().status(), 503);
 
-    // A call without a session is refused by the upstream, and not before.
+    // A call without a session is refused by the upstream, and not by the program.
     let call = client().post(program.url(PATH)).bearer_auth(Gateway::KEY);
     let response = call.body(body.to_string()).send().unwrap();
     assert_eq!(response.status(), 400);
@@ -444,7 +444,7 @@ fn a_client_that_leaves_ends_the_upstreams_call() {
         (&call["status"], &call["error"]),
         (&json!(200), &Value::Null)
     );
-    // One who has read enough may leave.
+    // A client may leave when it has read enough.
     assert_eq!(program.data("/api/state")["totals"]["refused"], 0);
 
     // In the middle of its own request
@@ -525,7 +525,7 @@ fn compressed_answers_pass_as_they_are_and_are_read_in_a_copy() {
         assert_eq!(call["cached_tokens"], 64, "{coding}");
         assert_eq!(call["cost"], 0.0001, "{coding}");
     }
-    // What cannot be read passes all the same.
+    // An answer that cannot be read is forwarded all the same.
     let wide = compressed("zstd with a window of 128 MB", STREAM);
     let unreadable: [(&str, &[u8]); 3] = [
         ("gzip", b"broken"),
@@ -709,7 +709,7 @@ fn keys_are_neither_shown_nor_kept() {
     }
 }
 
-/// A key in the query, as the first of Google's SDKs sent it.
+/// A key in the query, as early SDKs of Google's sent it.
 #[test]
 fn a_key_in_the_query_goes_on_and_is_not_shown() {
     let upstream = Upstream::new();
@@ -771,7 +771,7 @@ fn a_check_looks_on_while_the_real_gateway_answers() {
     assert_eq!(gateway.requests().len(), 9);
 }
 
-/// Elsewhere the system's own store decides which certificates are trusted.
+/// On other systems, the system's own store decides which certificates are trusted.
 #[cfg(target_os = "linux")]
 mod tls {
     use std::sync::Arc;
@@ -783,7 +783,7 @@ mod tls {
 
     use super::*;
 
-    /// Answers one call over TLS; tells whether one came.
+    /// Answers one call over TLS. The thread returns whether a call arrived.
     fn serve(
         certificate: &CertifiedKey<rcgen::KeyPair>,
     ) -> (String, std::thread::JoinHandle<bool>) {

@@ -1,7 +1,7 @@
-//! What the feature `tracing` tells, and what it keeps to itself.
+//! What the feature `tracing` reports, and what it does not.
 //!
-//! A program of its own: `tracing` remembers for the whole process whether anyone listens to an
-//! event.
+//! An executable of its own, because `tracing` caches for the whole process whether anyone listens
+//! to an event.
 
 #[path = "../all/stack.rs"]
 #[allow(dead_code, reason = "redirects are tested elsewhere")]
@@ -35,7 +35,7 @@ struct Told {
     fields: Vec<(&'static str, String)>,
 }
 
-/// One test at a time listens.
+/// Only one test at a time listens.
 static LISTENING: Mutex<()> = Mutex::new(());
 
 impl Events {
@@ -160,7 +160,7 @@ async fn each_fallback_tells_what_it_does() {
         ),
         (Fallback::Process, "fallback", Some(Level::INFO)),
         (Fallback::Omit, "nothing", Some(Level::WARN)),
-        // The error says it.
+        // The error says so itself.
         (Fallback::Reject, "nothing", None),
     ] {
         events.0.lock().unwrap().clear();

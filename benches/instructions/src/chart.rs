@@ -8,14 +8,14 @@ use crate::cases::*;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../overhead.svg");
 
-/// The bars' left end, and the longest bar.
+/// The left end of the bars, and the length of the longest one.
 const LEFT: u64 = 300;
 const WIDTH: u64 = 350;
 const ROW: u64 = 36;
 const HEAD: u64 = 34;
 
-/// The cases that go through a chain, in both requests. In colours that stand out from white and
-/// from black.
+/// Draws the cases that go through a chain, for both requests, in colours that are visible on white
+/// and on black.
 pub fn draw(four: &Costs, none: &Costs) {
     let through_a_chain = |case: &&Case| case.peer == BY_HAND && case.base != case.name;
     let names: Vec<_> = four

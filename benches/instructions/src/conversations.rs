@@ -11,12 +11,12 @@ use crate::Bar;
 use crate::cases::{self, Headers, TARGET};
 use crate::valgrind;
 
-/// The argument that runs them.
+/// The argument that makes this program run conversations.
 pub const CONVERSATIONS: &str = "conversations";
 
 const COUNTS: [u64; 3] = [1, 1_000, 1_000_000];
 
-/// Runs so many conversations, and exits while the client still stands.
+/// Runs this many conversations, and exits before the client is dropped.
 pub fn run(count: u64) -> ExitCode {
     let client = cases::client(vec![Arc::new(OpencodeSessionMiddleware::new())]);
     let url: Url = TARGET.parse().expect("it is a URL");
@@ -28,18 +28,18 @@ pub fn run(count: u64) -> ExitCode {
     process::exit(0)
 }
 
-/// What so many conversations cost.
+/// What this many conversations cost.
 pub struct Conversations {
     count: u64,
-    /// Making the session, the turn and the request included.
+    /// Includes making the session, the turn and the request.
     instructions_each: u64,
     bytes_held: u64,
 }
 
 pub fn measure() -> [Conversations; 3] {
-    // Equally long, because the program holds its arguments.
+    // All of the same length, because the program stores its arguments.
     let digits = |count: u64| format!("{count:07}");
-    // The first conversation of a process finds everything cold.
+    // For the first conversation of a process, everything is cold.
     let instructions =
         |count: u64| valgrind::profile(&[CONVERSATIONS, &digits(count)]).instructions;
     let bytes = |count: u64| valgrind::bytes_held(&[CONVERSATIONS, &digits(count)]);

@@ -1,5 +1,5 @@
-//! Counts instructions and heap allocations under valgrind, prints them as Markdown, and fails
-//! where a bar is missed. With `--chart` it also draws `benches/overhead.svg`.
+//! Counts instructions and heap allocations under valgrind, prints them as Markdown, and fails if a
+//! figure is above its bar. With `--chart` it also draws `benches/overhead.svg`.
 
 #[path = "../../cases/mod.rs"]
 mod cases;
@@ -18,10 +18,10 @@ use conversations::CONVERSATIONS;
 use reqwest_opencode_session::Session;
 use valgrind::Profile;
 
-/// How often a case runs under callgrind.
+/// How many times a case runs under callgrind.
 const RUNS: u64 = 1000;
 
-/// The set of cases that are parts and not requests.
+/// The set of cases that are parts rather than requests.
 const PARTS_ALONE: &str = "parts";
 
 fn main() -> ExitCode {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => report(false),
         ["--chart"] => report(true),
-        // What the report runs under valgrind.
+        // The report runs these under valgrind.
         [CONVERSATIONS, count] => conversations::run(count.parse().expect("a number")),
         [set, name, step, runs] => {
             run(set, name, *step == CALL, runs.parse().expect("a number"));
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
 const PREPARE: &str = "prepare";
 const CALL: &str = "call";
 
-/// Does all that is around the calls to measure and, where it `calls`, those too.
+/// Does everything around the measured calls and, if `calls`, the calls themselves.
 fn run(set: &str, name: &str, calls: bool, runs: u64) {
     let Some(headers) = Headers::ALL
         .into_iter()
@@ -64,10 +64,10 @@ fn run(set: &str, name: &str, calls: bool, runs: u64) {
         }
         return;
     };
-    // It is made once for a process, by whoever needs it first.
+    // Made once per process, on first use.
     black_box(Session::process());
-    // The C library notes once for a thread that the application's task-local items have a
-    // destructor, which allocates.
+    // Once per thread, the C library allocates to register the destructor of the application's
+    // task-local items.
     black_box(Session::current());
     let mut cases = cases(headers).into_iter();
     let case = cases.find(|case| case.name == name).expect("a case's name");
@@ -85,7 +85,7 @@ fn run(set: &str, name: &str, calls: bool, runs: u64) {
 pub struct Cost {
     pub instructions: u64,
     pub allocations: u64,
-    /// Of the first run of a process.
+    /// Those of the first run of a process.
     pub cold_allocations: u64,
 }
 
@@ -114,7 +114,7 @@ fn cost((set, name): (&'static str, &'static str)) -> Cost {
     }
 }
 
-/// What the cases of one set cost, each over its base.
+/// What the cases of one set cost, each minus its base.
 struct Costs {
     cases: Vec<Case>,
     raw: HashMap<&'static str, Cost>,
@@ -217,15 +217,15 @@ fn table(headers: Headers, costs: &Costs) -> String {
     table
 }
 
-/// What is asked, the figure, and the most that it may be.
+/// A description of the bar, the figure, and the most that it may be.
 type Bar = (String, u64, u64);
 
-/// A hundredth of a sum of percents, and 2 %, because unrelated edits move a figure by as much.
+/// A hundredth of a sum of percents, plus 2 %, because unrelated edits change a figure that much.
 fn with_leeway(percents: u64) -> u64 {
     percents * 102 / 10_000
 }
 
-/// At most so many percent of what the case's peer costs.
+/// At most this many percent of what the case's peer costs.
 fn times_by_hand(costs: &Costs, name: &str, percent: u64) -> Bar {
     let peer = costs.case(name).peer;
     (
@@ -279,7 +279,7 @@ fn bars(costs: &Costs, cloned: &Costs, parts: &HashMap<&str, Cost>) -> Vec<Bar> 
         ("warm", (|cost| cost.allocations) as fn(Cost) -> u64),
         ("cold", |cost| cost.cold_allocations),
     ] {
-        // Those of the header map itself.
+        // The peer has the allocations of the header map, too.
         let over_peer =
             |case: &Case| of(costs.of(case.name)).saturating_sub(of(costs.of(case.peer)));
         let most = ours.clone().map(over_peer).max();

@@ -44,7 +44,7 @@ pub fn profile(arguments: &[&str]) -> Profile {
     }
 }
 
-/// Runs this program under DHAT: how many bytes of the heap it holds when it exits.
+/// Runs this program under DHAT, and returns how many bytes of heap it holds when it exits.
 pub fn bytes_held(arguments: &[&str]) -> u64 {
     let output = run(&["--tool=dhat", "--dhat-out-file=/dev/null"], arguments);
     let messages = String::from_utf8_lossy(&output.stderr);
@@ -57,8 +57,8 @@ fn run(options: &[&str], arguments: &[&str]) -> Output {
     let program = env::current_exe().unwrap();
     let output = valgrind()
         .args(options)
-        // Path and arguments lie on the stack and shift it, and copies cost what their alignment
-        // makes them cost: so they are equally long for every case and in every folder.
+        // The path and the arguments are on the stack. Their length shifts it, and a copy's cost
+        // depends on its alignment, so the length is the same for every case and in every folder.
         .current_dir(program.parent().unwrap())
         .arg(Path::new(".").join(program.file_name().unwrap()))
         .args(arguments.iter().map(|argument| format!("{argument:50}")))
@@ -69,14 +69,14 @@ fn run(options: &[&str], arguments: &[&str]) -> Output {
     output
 }
 
-/// With no environment, because that lies on the stack, too: see [`run`].
+/// Has no environment, because that is on the stack, too: see [`run`].
 fn valgrind() -> Command {
     let mut valgrind = Command::new("valgrind");
     valgrind.env_clear();
     valgrind
 }
 
-/// On Debian, installs valgrind where it is missing.
+/// On Debian, installs valgrind if it is missing.
 pub fn install() {
     if valgrind().arg("--version").output().is_err() {
         let install = "sudo=$(command -v sudo); \
@@ -89,7 +89,7 @@ pub fn install() {
     }
 }
 
-/// Does `work` for each item on all cores, and `beside` at the same time. Counts do not mind.
+/// Does `work` for each item on all cores, and `beside` at the same time. This changes no count.
 pub fn in_parallel<T: Sync, U: Send, V: Send>(
     items: &[T],
     work: impl Fn(&T) -> U + Sync,

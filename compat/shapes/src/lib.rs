@@ -1,6 +1,6 @@
-//! How real clients call: each shape as it was, and as it is with sessions.
+//! Typical clients: each shape before and after it adopts sessions.
 
-/// Without the library: OpenCode Go refuses their calls.
+/// Without the library: OpenCode Go refuses the calls.
 pub mod before {
     pub mod blocking;
     pub mod client_per_call;

@@ -46,7 +46,7 @@ fn response(model: &str) -> CreateResponse {
         .unwrap()
 }
 
-/// Chats and responses, each answered at once, and streamed.
+/// Makes a chat call and a responses call, each answered whole and as a stream.
 async fn call_each(openai: &Client<OpenAIConfig>, model: &str) {
     openai.chat().create(chat(model)).await.unwrap();
     openai.responses().create(response(model)).await.unwrap();
@@ -59,7 +59,7 @@ async fn call_each(openai: &Client<OpenAIConfig>, model: &str) {
     let mut events = events.await.unwrap();
     loop {
         let event = events.next().await.expect("the response is completed");
-        // What the gateway sends after this, async-openai does not know.
+        // async-openai does not know what the gateway sends after this.
         if let ResponseStreamEvent::ResponseCompleted(_) = event.unwrap() {
             break;
         }
@@ -116,7 +116,7 @@ async fn a_stream_may_be_read_outside_the_scope_that_it_was_made_in() {
     gateway.assert_every_request_in(&session);
 }
 
-/// It needs no scope: the session goes where the client goes.
+/// A bound client needs no scope: it takes its session wherever it goes.
 #[tokio::test]
 async fn a_client_may_be_bound_to_its_session() {
     let gateway = Gateway::start().unwrap();
@@ -142,7 +142,7 @@ async fn its_own_retries_keep_session_and_turn() {
     assert_every_request_in_turn(&gateway, &turn);
 }
 
-/// Its retry layer tells by reqwest's own error that nobody was reached.
+/// async-openai's retry layer recognizes by reqwest's own error that nobody was reached.
 #[tokio::test]
 async fn an_error_of_reqwest_stays_one() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();

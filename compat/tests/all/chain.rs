@@ -1,4 +1,4 @@
-//! reqwest-retry and reqwest-tracing on one chain with the middleware, which stands last.
+//! reqwest-retry and reqwest-tracing on one chain with the middleware, which comes last.
 
 use std::error::Error;
 use std::iter::successors;
@@ -110,7 +110,7 @@ async fn a_redirect_off_the_targets_is_not_tried_again() {
     assert!(gateway.left().is_empty());
 }
 
-/// A failover: whatever is asked for, it asks this server.
+/// A failover: it sends every request to this server.
 struct To(String);
 
 #[async_trait::async_trait]
@@ -142,6 +142,6 @@ async fn below_a_failover_the_middleware_sees_where_the_request_really_goes() {
         .into_iter()
         .map(|left| left.session)
         .collect();
-    // The other order is why it must stand last.
+    // The other order shows why the middleware must come last.
     assert!(matches!(&strays[..], [None, Some(_)]), "{strays:?}");
 }

@@ -11,7 +11,7 @@ use crate::support::{assert_every_request_in_turn, client, opencode};
 const CHAT: &str = "/zen/go/v1/chat/completions";
 const PROMPT: &str = r#"{"model": "kimi-k3", "stream": true, "messages": []}"#;
 
-/// reqwest-sse reads the response of any client of reqwest 0.13.
+/// reqwest-sse reads a response of any client on reqwest 0.13.
 #[tokio::test]
 async fn reqwest_sse_reads_what_our_client_got() {
     let gateway = Gateway::start().unwrap();
@@ -33,8 +33,8 @@ async fn reqwest_sse_reads_what_our_client_got() {
     assert_every_request_in_turn(&gateway, &turn);
 }
 
-/// reqwest-eventsource sends a builder of reqwest 0.12 by itself, and sends it again where the
-/// stream breaks off, whatever session is current by then.
+/// reqwest-eventsource sends a builder of reqwest 0.12 on its own. If the stream breaks off, it
+/// sends the builder again, whatever session is current by then.
 #[tokio::test]
 async fn reqwest_eventsource_keeps_session_and_turn_when_it_reconnects() {
     let gateway = Gateway::start().unwrap();
@@ -57,7 +57,7 @@ async fn reqwest_eventsource_keeps_session_and_turn_when_it_reconnects() {
             match event {
                 Ok(Event::Message(message)) if message.data == "[DONE]" => events.close(),
                 Ok(_) => {}
-                // What follows is another attempt.
+                // The next event belongs to another attempt.
                 Err(_) => breaks += 1,
             }
         }

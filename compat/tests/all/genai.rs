@@ -1,4 +1,4 @@
-//! genai, which takes only a plain client: its resolver gives the session to each call.
+//! genai, which takes only a plain client: its resolver gives each call its session.
 
 use futures::StreamExt;
 use genai::Client;
@@ -33,7 +33,7 @@ fn genai(gateway: &Gateway) -> Client {
         .unwrap()
 }
 
-/// One call that is answered at once, and one whose answer is streamed.
+/// Makes a call that is answered whole, and one whose answer is streamed.
 async fn call_twice(genai: &Client, model: &str) {
     let request = ChatRequest::from_user("Hello");
     let call = genai.exec_chat(model, request.clone(), None);
@@ -126,7 +126,7 @@ async fn a_call_to_a_stranger_carries_no_session() {
     let stranger = Gateway::builder().implicit_target(false).start().unwrap();
     let genai = genai(&stranger);
     let call = genai.exec_chat(MODELS[0], ChatRequest::from_user("Hello"), None);
-    // What it answers does not matter.
+    // The answer does not matter.
     let _ = call.with_session(Session::new()).await;
 
     assert_eq!(stranger.requests().len(), 1);

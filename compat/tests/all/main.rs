@@ -1,4 +1,4 @@
-//! Unmodified SDKs against the loopback gateway: every request in its conversation, none missed.
+//! Unmodified SDKs with the loopback gateway: every request is in its conversation's session.
 
 mod async_openai;
 mod chain;

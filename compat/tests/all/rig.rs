@@ -32,7 +32,7 @@ fn openai(gateway: &Gateway, client: ClientWithMiddleware) -> OpenAI {
         .connect(ReqwestMiddlewareClient::from(client))
 }
 
-/// In a tool's context: the name of the model that its call asks for.
+/// The name of the model that a tool's call asks for, in the tool's context.
 struct Name(String);
 
 /// The context of a tool that asks for a model that is named after the session.
@@ -40,7 +40,7 @@ fn named(session: &Session) -> ToolContext {
     ToolContext::new().with_scope(Arc::new(Name(session.id().to_string())))
 }
 
-/// A tool that calls a model itself, in the session of its context where there is one.
+/// A tool that calls a model itself, in the session of its context, if any.
 fn summarize(openai: OpenAI) -> DynamicTool {
     DynamicTool::new_with_context(
         "summarize".try_into().unwrap(),
@@ -174,7 +174,7 @@ async fn conversations_at_once_stay_apart_where_each_has_an_agent() {
     assert_none_in_another_session(&gateway, 3 * MANY);
 }
 
-/// A request whose session is bound to its client needs no ambient one, wherever rig polls it.
+/// If a client is bound to its session, a request needs no ambient one, wherever rig polls it.
 #[tokio::test(flavor = "multi_thread")]
 async fn conversations_at_once_stay_apart_on_one_agent_where_each_has_a_client() {
     let gateway = Gateway::start().unwrap();
@@ -202,7 +202,7 @@ async fn conversations_at_once_stay_apart_on_one_agent_through_streams_and_tools
     let gateway = Gateway::start().unwrap();
     let sessions = Sessions::default();
     let agent = shared_agent(&gateway, &sessions);
-    // Who is asked to use the tool is up to chance.
+    // Which runs are asked to use the tool is random.
     for _ in 0..MANY {
         gateway.reply_next(summary());
     }
@@ -221,8 +221,8 @@ async fn conversations_at_once_stay_apart_on_one_agent_through_streams_and_tools
     })
     .await;
 
-    // Three prompts each, and two more for each use of the tool: its own call, which may be asked
-    // to use the tool in vain, and the one with its answer.
+    // Three prompts each, and two more requests for each use of the tool: the tool's own call,
+    // which may be told to use the tool to no effect, and the one with its answer.
     assert!(gateway.requests().len() >= 4 * MANY);
     assert_eq!(count_in_another_session(&gateway), 0);
     assert!(
@@ -234,7 +234,7 @@ async fn conversations_at_once_stay_apart_on_one_agent_through_streams_and_tools
     assert!(is_empty(&sessions));
 }
 
-/// A tool that `around` was not put around is served in whichever session.
+/// A tool that is not wrapped in `around` is served in any session.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_of_a_shared_agent_may_take_its_session_from_its_context() {
     let gateway = Gateway::start().unwrap();
@@ -273,7 +273,7 @@ async fn runs_that_are_cut_off_leave_nothing_behind() {
     let sessions = Sessions::default();
     let agent = shared_agent(&gateway, &sessions);
 
-    // Some before anything was sent,
+    // Some are dropped before anything was sent,
     for _ in 0..MANY {
         let session = Session::new();
         let run = prompt(&agent, &session).run().with_session(&session);
@@ -324,8 +324,7 @@ async fn a_run_of_a_shared_agent_in_no_session_sends_nothing() {
 }
 
 /// Why a shared agent needs more: whichever run of an agent is polled serves the requests of all
-/// its runs at once, so the ambient session is that run's. Here the second run waits in line for
-/// the first one.
+/// its runs, so the ambient session is that run's. Here the second run waits for the first.
 #[tokio::test]
 async fn the_ambient_session_of_one_run_reaches_the_others_of_its_agent() {
     let gateway = Gateway::start().unwrap();

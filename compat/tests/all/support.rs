@@ -1,4 +1,4 @@
-//! What the tests of several SDKs need.
+//! Helpers for the tests of several SDKs.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub const MODEL: &str = "kimi-k3";
 /// How many conversations there are at once.
 pub const MANY: usize = 200;
 
-/// A middleware that refuses a call without a session, so that nothing hides one.
+/// A middleware that refuses a call without a session, so that no fallback hides it.
 pub fn opencode() -> OpencodeSessionMiddleware {
     OpencodeSessionMiddleware::builder()
         .client_name("compat")
@@ -29,15 +29,15 @@ pub fn http() -> reqwest::Client {
     builder.build().unwrap()
 }
 
-/// A client with the middleware alone.
+/// A client with only the middleware.
 pub fn client() -> ClientWithMiddleware {
     opencode()
         .into_client(reqwest::Client::builder().no_proxy())
         .unwrap()
 }
 
-/// Holds many conversations at once, each on a task of its own. Each names the model of its
-/// requests after its session.
+/// Holds many conversations at the same time, each in its own task. The model of each request is
+/// named after the session.
 pub async fn hold_many<F>(conversation: impl Fn(Session) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -51,15 +51,14 @@ where
     }
 }
 
-/// Asserts that there were so many requests, and that each was in the session that its model is
-/// named after.
+/// Asserts that there were this many requests, each in the session that its model is named after.
 #[track_caller]
 pub fn assert_none_in_another_session(gateway: &Gateway, requests: usize) {
     assert_eq!(gateway.requests().len(), requests);
     assert_eq!(count_in_another_session(gateway), 0);
 }
 
-/// How many requests were not in the session that their model is named after.
+/// Returns how many requests were not in the session that their model is named after.
 pub fn count_in_another_session(gateway: &Gateway) -> usize {
     let requests = gateway.requests().into_iter();
     requests

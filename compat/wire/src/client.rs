@@ -1,4 +1,4 @@
-//! A client that is called as its users call it, in a home of its own.
+//! A client, run as its users run it, in its own home directory.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Client {
     pub installed: Installed,
-    /// Where it has its settings, and where its conversations are held.
+    /// The directory of its settings and of its conversations.
     directory: PathBuf,
-    /// What it is to know by its environment.
+    /// What it is told in its environment.
     environment: Vec<(&'static str, String)>,
     proxy: Proxy,
 }
@@ -48,7 +48,7 @@ impl Client {
         })
     }
 
-    /// Where it tried to go, besides the gateway.
+    /// The places that it tried to reach besides the gateway.
     pub fn refused(&self) -> Vec<String> {
         self.proxy
             .0
@@ -69,7 +69,7 @@ impl Client {
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.home())
-            // What is not on loopback is refused.
+            // The proxy refuses everything that is not on loopback.
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("no_proxy", "127.0.0.1,localhost");
         for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
@@ -92,12 +92,12 @@ impl Client {
         Ok(command)
     }
 
-    /// Runs it to its end, or ends it.
+    /// Runs it until it exits or its time is up.
     pub async fn run(&self, folder: &str, arguments: &[&str]) -> Result<()> {
         done(self.own(folder, arguments)?).await
     }
 
-    /// Starts its server, and tells where it listens.
+    /// Starts its server, and returns the origin on which it listens.
     pub async fn serve(&self, folder: &str, arguments: &[&str]) -> Result<(Child, String)> {
         let mut command = self.own(folder, arguments)?;
         let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
@@ -110,7 +110,7 @@ impl Client {
         Ok((server, origin))
     }
 
-    /// Asks it one line of JSON, and takes the answer to this command.
+    /// Writes it one line of JSON, and returns the answer to this command.
     pub async fn ask(&self, folder: &str, arguments: &[&str], question: &Value) -> Result<Value> {
         let mut command = self.own(folder, arguments)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -126,22 +126,22 @@ impl Client {
         Ok(answer)
     }
 
-    /// A repository without a commit: what is above its folder is none of the client's business.
+    /// Makes a repository without a commit, so that the client does not look above its folder.
     pub async fn repository(&self, folder: &str) -> Result<()> {
         self.git(folder, &["init", "--quiet"]).await
     }
 
-    /// The first commit of a repository.
+    /// Makes the first commit of a repository.
     pub async fn commit(&self, folder: &str) -> Result<()> {
         for (name, value) in [
             ("user.name", "wire"),
             ("user.email", "wire@localhost"),
-            // It would go on in the background.
+            // Maintenance would run on in the background.
             ("maintenance.auto", "false"),
         ] {
             self.git(folder, &["config", name, value]).await?;
         }
-        // No two folders are one project.
+        // A different commit for each folder, so that each is its own project.
         let commit = ["commit", "--quiet", "--allow-empty", "-m", folder];
         self.git(folder, &commit).await
     }
@@ -153,7 +153,7 @@ impl Client {
     }
 }
 
-/// What is looked for in a program's output.
+/// Reads a program's output until something is found in it.
 async fn found<T>(program: &mut Child, find: impl Fn(&str) -> Option<T>) -> Result<T> {
     let output = program.stdout.as_mut().context("it has no output")?;
     let mut lines = BufReader::new(output).lines();

@@ -1,4 +1,4 @@
-//! What is sent, beside what was captured: which headers, and which of their values are the same.
+//! Compares what is sent with what was captured: which headers, and which values are equal.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const FIXTURE: &str = include_str!("../../../tests/fixtures/captures.jsonl");
 
-/// One call: what it is, and its headers that the fixture would hold.
+/// One call: what it is, and those of its headers that the fixture would contain.
 #[derive(Debug, Clone)]
 pub struct Call {
     what: String,
@@ -18,7 +18,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// The captured call of a client whose description begins so.
+    /// The captured call of a client whose description begins with `what`.
     pub fn captured(client: &str, what: &str) -> Result<Self> {
         for line in FIXTURE.lines() {
             let line: Value = serde_json::from_str(line)?;
@@ -49,8 +49,8 @@ impl Call {
     }
 }
 
-/// The headers that a client tells of itself and of its conversation: neither keys nor what an SDK
-/// says of itself.
+/// The headers in which a client describes itself and its conversation, without keys and without
+/// those of its SDK.
 fn told(headers: &HeaderMap) -> BTreeMap<String, String> {
     const OTHERS: [&str; 3] = ["x-api-key", "x-goog-", "x-stainless-"];
     let told = headers.iter().filter(|(name, _)| {
@@ -65,7 +65,7 @@ fn told(headers: &HeaderMap) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// Each difference between captured calls and those that were sent in their place, in words.
+/// Describes each difference between captured calls and those sent in their place.
 pub fn differences(calls: &[(Call, Call)]) -> Vec<String> {
     let mut differences = vec![];
     for (captured, sent) in calls {
@@ -83,12 +83,12 @@ pub fn differences(calls: &[(Call, Call)]) -> Vec<String> {
         if let (Some(then), Some(now)) = (captured.status, sent.status)
             && then != now
         {
-            differences.push(format!("{what}: answered {now}, and {then} then"));
+            differences.push(format!("{what}: answered {now}, and was answered {then}"));
         }
     }
 
-    // A value is told by the place where it comes first, whichever header that is in: the parent of
-    // a subagent is another call's session.
+    // A value is identified by the place where it first appears, in whichever header: the parent of
+    // a subagent is the session of another call.
     let cells: Vec<_> = calls
         .iter()
         .flat_map(|(captured, sent)| {

@@ -1,4 +1,4 @@
-//! The newest clients, from the npm registry into the target directory.
+//! Installs the newest clients from the npm registry into the target directory.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,14 +10,14 @@ use serde_json::Value;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// A program that is installed, and how it is called.
+/// An installed program, and the command that runs it.
 #[derive(Debug)]
 pub struct Installed {
     pub version: String,
     pub command: Vec<PathBuf>,
 }
 
-/// Runs a command to its end, or ends it after five minutes; tells what it wrote.
+/// Runs a command for at most five minutes, and returns its output.
 async fn run(command: &mut Command) -> Result<String> {
     let command = command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(Duration::from_secs(300), command.output()).await;
@@ -35,7 +35,7 @@ async fn run(command: &mut Command) -> Result<String> {
     bail!("{}", line.unwrap_or("it failed and did not say why"));
 }
 
-/// Packages for npm, without their scripts: nothing but the registry is talked to.
+/// Installs a package from npm without running its scripts, so that only the registry is contacted.
 async fn npm(directory: &Path, package: &str) -> Result<()> {
     fs::create_dir_all(directory)?;
     let mut command = Command::new("npm");
@@ -75,14 +75,14 @@ fn version(manifest: &Value) -> String {
         .to_owned()
 }
 
-/// Unpacks the newest version of a package, without what it depends on.
+/// Unpacks the newest version of a package, without its dependencies.
 async fn unpack(directory: &Path, package: &str) -> Result<()> {
     let target = directory.join("node_modules").join(package);
     if target.exists() {
         fs::remove_dir_all(&target)?;
     }
     fs::create_dir_all(&target)?;
-    // Without `@latest` npm takes an older one that this Node.js is new enough for.
+    // Without `@latest`, npm takes an older version if this Node.js is too old for the newest.
     let newest = format!("{package}@latest");
     let mut pack = Command::new("npm");
     let pack = pack.args(["pack", "--silent", &newest]);
@@ -93,7 +93,7 @@ async fn unpack(directory: &Path, package: &str) -> Result<()> {
     run(tar.current_dir(&target)).await.map(drop)
 }
 
-/// opencode is one file, in a package for each platform of which npm takes those that fit.
+/// opencode is a single file, in one package for each platform; npm installs those that fit.
 pub async fn opencode(directory: &Path) -> Result<Installed> {
     npm(directory, "opencode-ai@latest").await?;
     let version = version(&manifest(directory, "opencode-ai")?);
@@ -115,11 +115,11 @@ pub async fn opencode(directory: &Path) -> Result<Installed> {
     bail!("no program in it runs on this platform")
 }
 
-/// pi is JavaScript, and needs a new Node.js: one from npm where this one is older.
+/// pi is JavaScript, and needs a recent Node.js: one from npm if this one is older.
 pub async fn pi(directory: &Path) -> Result<Installed> {
     let package = "@earendil-works/pi-coding-agent";
     if let Err(error) = npm(directory, &format!("{package}@latest")).await {
-        // Its program is a bundle of all that it needs.
+        // Its program is a bundle that includes all it needs.
         println!("pi is unpacked without its dependencies, which cannot be installed: {error:#}");
         unpack(directory, package).await?;
     }

@@ -1,8 +1,9 @@
-//! Whether the newest opencode and pi still send what `tests/fixtures/captures.jsonl` holds.
+//! Checks whether the newest opencode and pi still send what `tests/fixtures/captures.jsonl`
+//! contains.
 //!
 //! It installs them from npm into the target directory, holds those conversations with a loopback
-//! gateway, and prints each difference: which headers, and which of their values are the same. A
-//! client has a home of its own, and reaches nothing but the gateway.
+//! gateway, and prints each difference: which headers, and which of their values are equal. Each
+//! client has its own home directory, and reaches only the gateway.
 
 mod client;
 mod compare;
@@ -21,10 +22,10 @@ use tokio::time::timeout;
 use crate::install::Installed;
 use crate::wire::Wire;
 
-/// Where clients are installed, and where they live.
+/// Where the clients are installed, and where their home directories are.
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/wire");
 
-/// How long the conversations of a client may take in all.
+/// How long all the conversations of a client may take.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
 #[tokio::main]
@@ -35,14 +36,14 @@ async fn main() -> ExitCode {
     let installed = install::pi(&directory.join("pi")).await;
     let pi = check("pi", installed, pi::hold).await;
     match (opencode, pi) {
-        // Nothing was looked at.
+        // Neither client could be installed, or one of them stood out.
         (None, None) | (Some(false), _) | (_, Some(false)) => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// Holds a client's conversations, and says what stands out; tells whether nothing does, or none
-/// where the client cannot be installed.
+/// Holds a client's conversations, and prints what stands out. Returns whether nothing did, or
+/// `None` if the client cannot be installed.
 async fn check(
     name: &str,
     installed: Result<Installed>,

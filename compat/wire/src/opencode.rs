@@ -10,7 +10,7 @@ use crate::client::Client;
 use crate::install::Installed;
 use crate::wire::{Wire, gateway, unavailable_once};
 
-/// The models of its configuration: id, and the npm package with which it speaks their format.
+/// The models of its configuration: the id, and the npm package for their wire format.
 const MODELS: [(&str, &str); 5] = [
     (CHAT, "@ai-sdk/openai-compatible"),
     (SMALL, "@ai-sdk/openai-compatible"),
@@ -19,13 +19,13 @@ const MODELS: [(&str, &str); 5] = [
     ("wire-gemini", "@ai-sdk/google"),
 ];
 const CHAT: &str = "wire-chat";
-/// The model that makes titles.
+/// The model that writes titles.
 const SMALL: &str = "wire-small";
 
 const ZEN: &str = "opencode/wire-chat";
 const GO: &str = "opencode-go/wire-chat";
 
-/// Everything by which it would go to the network by itself.
+/// The switches for everything that would use the network on its own.
 const SWITCHES: [&str; 5] = [
     "OPENCODE_DISABLE_AUTOUPDATE",
     "OPENCODE_DISABLE_DEFAULT_PLUGINS",
@@ -180,7 +180,7 @@ pub async fn hold(installed: Installed, home: PathBuf) -> Result<Wire> {
     Ok(wire)
 }
 
-/// Compacts a conversation on Go: opencode's command line cannot, its server can.
+/// Compacts a conversation on Go, which opencode's server can do, but not its command line.
 async fn summarize(client: &Client, folder: &str, session: &str) -> Result<()> {
     let (mut server, origin) = client.serve(folder, &["serve", "--port", "0"]).await?;
     let request = reqwest::Client::builder()

@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::install::Installed;
 use crate::wire::{Wire, gateway, unavailable_once};
 
-/// Where it has its models; what it speaks with them.
+/// The provider and the wire format of each model.
 const MODELS: [(&str, &str); 4] = [
     ("opencode-go", "openai-completions"),
     ("opencode-go", "openai-responses"),
@@ -105,7 +105,7 @@ pub async fn hold(installed: Installed, home: PathBuf) -> Result<Wire> {
     Ok(wire)
 }
 
-/// A model of its own for each of [`MODELS`], as it tells them.
+/// One of pi's own models for each of [`MODELS`], as pi describes it.
 async fn models(client: &Client) -> Result<[Value; MODELS.len()]> {
     let question = json!({"type": "get_available_models"});
     let answer = client.ask("one", &["--mode", "rpc"], &question).await?;

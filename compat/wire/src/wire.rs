@@ -1,4 +1,4 @@
-//! The gateway and one client on it: what is held, and what stands out.
+//! The gateway with one client: the conversations, and what stands out in them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use tokio::time::sleep;
 use crate::client::Client;
 use crate::compare::{Call, differences};
 
-/// What is held by one client, and the gateway that it calls.
+/// The conversations of one client, and the gateway that it calls.
 pub struct Wire {
     name: &'static str,
     pub client: Client,
     pub gateway: Gateway,
-    /// Captured calls, and those that were sent in their place.
+    /// Captured calls, each with the one sent in its place.
     calls: Vec<(Call, Call)>,
-    /// What could not be held, or cannot be compared.
+    /// What failed, or cannot be compared.
     faults: Vec<String>,
 }
 
@@ -32,9 +32,9 @@ impl Wire {
         }
     }
 
-    /// Holds a part of a conversation, and lays its calls beside the captured ones of these
-    /// descriptions: titles first, because they are made in the background. Where none of them is a
-    /// title, titles are left out; where there are none at all, the gateway alone judges.
+    /// Holds a part of a conversation, and pairs its calls with the captured ones of these
+    /// descriptions: titles first, because they are sent in the background. If none of them is a
+    /// title, titles are left out. If there are no descriptions, only the gateway judges the calls.
     pub async fn hold(
         &mut self,
         what: &str,
@@ -58,7 +58,7 @@ impl Wire {
         } else if sent.is_empty() {
             self.faults.push(format!("{what}: no call came"));
         } else if captured.is_empty() {
-            println!("  {what}: {}, judged by the gateway alone", count(&sent));
+            println!("  {what}: {}, judged only by the gateway", count(&sent));
         } else if sent.len() != captured.len() {
             let names: Vec<_> = sent.iter().map(SeenRequest::name).collect();
             let names = names.join("; ");
@@ -77,7 +77,7 @@ impl Wire {
         }
     }
 
-    /// The same, where the part is one run of the client.
+    /// The same for a part that is one run of the client.
     pub async fn run(&mut self, what: &str, captured: &[&str], folder: &str, arguments: &[&str]) {
         let run = async |client: &Client, _: &Gateway| client.run(folder, arguments).await;
         self.hold(what, captured, run).await;
@@ -90,8 +90,8 @@ impl Wire {
         latest.context("the latest call has no session")
     }
 
-    /// Declares that the latest call is in a fork of this session. The gateway must
-    /// have taken it for one: who marks nothing finds nothing.
+    /// Declares that the latest call is in a fork of this session. The gateway must have marked it
+    /// as one, which proves that it looks for forks.
     pub fn declare_fork(&mut self, original: &str) -> Result<()> {
         let fork = self.latest_session()?;
         let forked = |call: &SeenRequest| {
@@ -105,7 +105,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Says what stands out; tells whether nothing does.
+    /// Prints what stands out, and returns whether nothing does.
     pub fn report(self) -> bool {
         let requests = self.gateway.requests();
         let marked: Vec<_> = requests.iter().filter(|call| call.has_fault()).collect();
@@ -118,7 +118,7 @@ impl Wire {
             println!("  differs: {difference}");
         }
         println!(
-            "  {} calls laid beside the captured ones, headers and relations: {} differences",
+            "  {} calls compared with the captured ones, headers and relations: {} differences",
             self.calls.len(),
             differences.len()
         );
@@ -126,7 +126,7 @@ impl Wire {
             println!("  marked: {call}");
         }
         println!(
-            "  {} calls judged by the gateway, the fork declared: {} marked",
+            "  {} calls judged by the gateway, with the fork declared: {} marked",
             requests.len(),
             marked.len()
         );
@@ -139,13 +139,13 @@ impl Wire {
         }
         let refused = self.client.refused();
         if !refused.is_empty() {
-            println!("  kept from: {}", refused.join(", "));
+            println!("  kept from reaching: {}", refused.join(", "));
         }
         clean
     }
 }
 
-/// How many calls these are, and where they went.
+/// Describes how many calls these are, and where they went.
 fn count(calls: &[SeenRequest]) -> String {
     let paths: BTreeSet<_> = calls.iter().map(|call| call.path.as_str()).collect();
     let paths = paths.into_iter().collect::<Vec<_>>().join(" and ");
@@ -155,7 +155,7 @@ fn count(calls: &[SeenRequest]) -> String {
     }
 }
 
-/// A gateway that names conversations when it is asked to.
+/// A gateway that returns a title when it is asked for one.
 pub fn gateway() -> Result<Gateway> {
     let gateway = Gateway::start()?;
     let title = Reply::Text("A title".to_owned());
@@ -163,7 +163,7 @@ pub fn gateway() -> Result<Gateway> {
     Ok(gateway)
 }
 
-/// Lets a model have no provider until a call met that, while something runs.
+/// Runs something while a model has no provider, until a call has met that.
 pub async fn unavailable_once<T>(
     gateway: &Gateway,
     model: &str,

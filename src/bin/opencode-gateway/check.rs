@@ -309,6 +309,7 @@ mod tests {
         call();
         count();
         assert_eq!(check(1).code(), 0);
+        assert!(!check(1).to_string().contains("dropped"));
         // A call after the last one to judge changes nothing.
         call();
         assert_eq!(check(1).code(), 0);

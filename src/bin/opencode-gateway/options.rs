@@ -338,3 +338,22 @@ impl Answer {
         Ok(Self::Next(Reply::ToolCall { name, arguments }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_listens_on_loopback_unless_another_address_is_named() {
+        for (arguments, address) in [
+            (&[][..], "127.0.0.1:8787"),
+            (&["--check", "--", "true"], "127.0.0.1:0"),
+            (&["--listen", "9000"], "127.0.0.1:9000"),
+            (&["--listen", "0.0.0.0:9000"], "0.0.0.0:9000"),
+        ] {
+            let arguments = ["opencode-gateway"].iter().chain(arguments);
+            let options = Options::try_parse_from(arguments).unwrap();
+            assert_eq!(options.address().to_string(), address);
+        }
+    }
+}

@@ -1,33 +1,33 @@
-//! How to adopt the crate: find the line that describes your client.
+//! How to adopt the crate: find the row that describes your client.
 //!
-//! | how your client calls | page |
+//! | your client has | page |
 //! |---|---|
-//! | a plain `reqwest::Client`, through one function | [`one_function`] |
+//! | a plain `reqwest::Client`, in one function | [`one_function`] |
 //! | a plain `reqwest::Client`, with `.send()` in many places | [`many_sends`] |
-//! | a client that is built anew for each call or provider | [`client_per_call`] |
-//! | moving from a plain client to a `ClientWithMiddleware` | [`error_type`] |
-//! | reqwest-retry, reqwest-tracing, readers of server-sent events | [`chain`] |
+//! | a new client for each call or provider | [`client_per_call`] |
+//! | a plain client that becomes a `ClientWithMiddleware` | [`error_type`] |
+//! | reqwest-retry, reqwest-tracing, server-sent events | [`chain`] |
 //! | an ambient session of its own | [`own_session`] |
 //! | a URL, and headers as pairs of strings | [`string_headers`] |
-//! | blocking, and `spawn_blocking` | [`blocking`] |
+//! | blocking code, or `spawn_blocking` | [`blocking`] |
 //! | an HTTP trait of its own, hyper or tower | [`http_trait`] |
 //! | rig | [`rig`] |
 //! | async-openai | [`async_openai`] |
 //! | genai | [`genai`] |
 //!
-//! | what it does | page |
+//! | your client | page |
 //! |---|---|
 //! | stores conversations and resumes them | [`resume`] |
-//! | sums up conversations that grow long | [`compaction`] |
-//! | hands turns on to other processes | [`job_queue`] |
-//! | forwards the requests of others | [`proxy`] |
+//! | compacts conversations that grow long | [`compaction`] |
+//! | continues turns in other processes | [`job_queue`] |
+//! | forwards other clients' requests | [`proxy`] |
 //! | talks to several gateways | [`several_gateways`] |
 //! | must never send a call without its session | [`strict`] |
-//! | sends a pinned header today | [`pinned_header`] |
-//! | any of this, in its tests | [`testing`] |
+//! | already sends a pinned header | [`pinned_header`] |
+//! | proves any of this in its tests | [`testing`] |
 //!
-//! The lines on these pages are those of whole clients that run in this crate's own tests, with two
-//! conversations at once.
+//! The code on these pages is from whole clients that run in this crate's own tests, with two
+//! conversations at a time.
 
 // The code of some pages needs other crates, or features. All of it is tested in `compat`.
 

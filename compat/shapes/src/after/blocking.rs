@@ -50,7 +50,7 @@ async fn call(provider: &Provider, prompt: &str, stream: bool) -> Result<String>
     spawn_blocking(Session::carry(call)).await?
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
         .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))

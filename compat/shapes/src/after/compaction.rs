@@ -1,4 +1,4 @@
-//! A conversation that is summed up when it grows long.
+//! A conversation that is summarized when it grows long.
 
 use anyhow::Result;
 use reqwest_middleware::{ClientWithMiddleware, RequestBuilder};

@@ -50,7 +50,7 @@ impl Provider {
     }
 }
 
-/// Whether another attempt may help.
+/// Returns whether another attempt may help.
 pub fn is_transient(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -58,7 +58,7 @@ pub fn is_transient(error: &anyhow::Error) -> bool {
         .any(|error| error.is_request() || error.status().is_some_and(|it| it.is_server_error()))
 }
 
-/// The error of reqwest: inside the chain's own, or, of a `Response`, alone.
+/// Finds reqwest's error: inside reqwest-middleware's or, if a `Response` returned it, on its own.
 fn http_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a reqwest::Error> {
     match cause.downcast_ref() {
         Some(reqwest_middleware::Error::Reqwest(error)) => Some(error),
@@ -66,7 +66,7 @@ fn http_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a reqwest::Error
     }
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
         .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))

@@ -1,4 +1,4 @@
-//! An application with an HTTP trait of its own, over `http::Request`.
+//! An application with its own HTTP trait, over `http::Request`.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
         .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))

@@ -1,4 +1,4 @@
-//! A job queue: a turn begins in one process and goes on in another.
+//! A job queue: a turn begins in one process and continues in another.
 
 use anyhow::Result;
 use reqwest::{Client, Url};
@@ -7,18 +7,18 @@ use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, Wit
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// A job as it stands in the queue.
+/// A job in the queue.
 #[derive(Serialize, Deserialize)]
 pub struct Job {
     pub session: Session,
     pub model: String,
     pub prompt: String,
-    /// What is to be done after it.
+    /// The prompts that come after it.
     pub next: Vec<String>,
 }
 
 impl Job {
-    /// The first job for a prompt of the user: from here on, it is a turn.
+    /// Makes the first job for a user's prompt, which begins a turn.
     pub fn new(conversation: &Session, model: &str, prompt: &str, next: &[&str]) -> Self {
         Self {
             session: conversation.turn(),
@@ -52,7 +52,7 @@ impl Worker {
         })
     }
 
-    /// Does a job, in its session. What is left of it goes back to the queue.
+    /// Does a job in its session, and returns what goes back to the queue, if anything is left.
     pub async fn work(&self, job: Job) -> Result<Option<Job>> {
         let session = job.session.clone();
         self.run(job).with_session(session).await

@@ -1,4 +1,4 @@
-//! A plain client whose requests all pass one function.
+//! A plain client whose requests all go through one function.
 
 use anyhow::Result;
 use futures::TryStreamExt;
@@ -35,7 +35,7 @@ impl Provider {
         self.http.post(&self.url).json(&body)
     }
 
-    /// The one function that all requests pass.
+    /// Every request goes through this function.
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let request = request.bearer_auth(&self.key).opencode_session(&OPENCODE)?;
         Ok(request.send().await?.error_for_status()?)
@@ -47,7 +47,7 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, model: &str, prompts: &[&str]) -> Result<()> {
     let session = Session::current().map_or_else(Session::new, |outer| outer.subagent());
     for prompt in prompts {

@@ -1,4 +1,4 @@
-//! An application that has an ambient session of its own, which changes under way.
+//! An application with its own ambient session, which may change in the middle.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! A proxy that sends its tenants' sessions on under ids that tell nothing.
+//! A proxy that forwards its tenants' sessions under opaque ids.
 
 use anyhow::Result;
 use http::HeaderMap;
@@ -19,7 +19,7 @@ impl Proxy {
         let builder = Client::builder();
         let builder = builder.no_proxy();
         let http = OpencodeSessionMiddleware::builder()
-            // What comes without a session goes on without one: the gateway refuses it.
+            // A request without a session stays without one, and the gateway refuses it.
             .fallback(Fallback::Omit)
             .build()?
             .into_client(builder)?;

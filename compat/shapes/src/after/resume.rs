@@ -8,7 +8,7 @@ use reqwest_opencode_session::{Session, SessionId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A conversation's file. The session says whose subagent it is, where it is one.
+/// A conversation's file. In a subagent's, the session names its parent.
 #[derive(Serialize, Deserialize)]
 pub struct Conversation {
     pub session: Session,
@@ -25,7 +25,7 @@ impl Conversation {
     }
 }
 
-/// From ids that are stored as text.
+/// Makes a session from ids that are stored as text.
 pub fn session(id: &str, parent: Option<&str>) -> Result<Session> {
     let session = Session::from(id.parse::<SessionId>()?);
     Ok(match parent {

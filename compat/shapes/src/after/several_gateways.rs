@@ -1,4 +1,4 @@
-//! One client for several gateways, each with its own session header and ids of its own.
+//! One client for several gateways, each with its own session header and its own ids.
 
 use anyhow::Result;
 use reqwest::Client;
@@ -15,7 +15,7 @@ pub struct Provider {
     pub key: String,
 }
 
-/// `openrouter` is `https://openrouter.ai`. OpenCode is a target by itself.
+/// `openrouter` is `https://openrouter.ai`. OpenCode is a target by default.
 pub fn client(openrouter: &str) -> Result<ClientWithMiddleware> {
     let openrouter = openrouter
         .parse::<Target>()?
@@ -29,7 +29,7 @@ pub fn client(openrouter: &str) -> Result<ClientWithMiddleware> {
     Ok(client)
 }
 
-/// An answer, in a session that no other gateway sees.
+/// Gets an answer, in a session that no other gateway sees.
 pub async fn answer(
     http: &ClientWithMiddleware,
     provider: &Provider,

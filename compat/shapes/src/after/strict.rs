@@ -1,4 +1,5 @@
-//! A client that refuses a call without a session, and a list of models that belongs to none.
+//! A client that refuses a call without a session, and fetches the list of models without a
+//! conversation.
 
 use anyhow::Result;
 use reqwest::Client;
@@ -45,7 +46,7 @@ impl Provider {
     }
 }
 
-/// The call that nothing gave a session, where that is what went wrong.
+/// Returns the call that has no session, if that is what went wrong.
 pub fn missing_session(error: &anyhow::Error) -> Option<&MissingSession> {
     match error.downcast_ref() {
         Some(reqwest_middleware::Error::Middleware(error)) => error.downcast_ref(),

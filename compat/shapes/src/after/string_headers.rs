@@ -1,4 +1,4 @@
-//! An application that holds its headers as pairs of strings.
+//! An application that keeps its headers as pairs of strings.
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
@@ -66,7 +66,7 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
         .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))

@@ -1,4 +1,4 @@
-//! A client that is built anew for each call.
+//! A client that is built for each call.
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
@@ -27,7 +27,7 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
         .await

@@ -46,7 +46,7 @@ impl Provider {
     }
 }
 
-/// Whether another attempt may help.
+/// Returns whether another attempt may help.
 pub fn is_transient(error: &anyhow::Error) -> bool {
     error
         .chain()
@@ -54,7 +54,7 @@ pub fn is_transient(error: &anyhow::Error) -> bool {
         .any(|error| error.is_request() || error.status().is_some_and(|it| it.is_server_error()))
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
         .await

@@ -1,4 +1,4 @@
-//! A plain client whose `.send()` stands in many places.
+//! A plain client that calls `.send()` in many places.
 
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
@@ -29,7 +29,7 @@ impl Agent {
         })
     }
 
-    /// An agent's conversation. A subagent's is one more, inside it.
+    /// An agent's conversation. A subagent's runs inside it.
     pub async fn converse(&self, prompts: &[&str]) -> Result<()> {
         self.answer_all(prompts)
             .await

@@ -1,4 +1,4 @@
-//! A plain client whose requests all pass one function.
+//! A plain client whose requests all go through one function.
 
 use anyhow::Result;
 use futures::TryStreamExt;
@@ -30,7 +30,7 @@ impl Provider {
         self.http.post(&self.url).json(&body)
     }
 
-    /// The one function that all requests pass.
+    /// Every request goes through this function.
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let request = request.bearer_auth(&self.key);
         Ok(request.send().await?.error_for_status()?)
@@ -42,7 +42,7 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's is one more, inside it.
+/// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, model: &str, prompts: &[&str]) -> Result<()> {
     for prompt in prompts {
         let turn = answer(provider, model, prompt);

@@ -1,5 +1,5 @@
-//! A process that does one job: `worker BASE_URL KEY`, the job on standard input and what is left of
-//! it on standard output.
+//! A process that does one job: `worker BASE_URL KEY`. It reads the job from standard input, and
+//! writes what is left of it to standard output.
 
 use std::env::args;
 use std::io::{stdin, stdout};

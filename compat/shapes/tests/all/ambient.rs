@@ -1,4 +1,4 @@
-//! Clients with an idea of the current conversation, headers as strings, traits and threads.
+//! Clients with their own current conversation, with string headers, HTTP traits or threads.
 
 use std::collections::HashMap;
 use std::sync::Arc;

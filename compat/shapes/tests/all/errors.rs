@@ -1,4 +1,4 @@
-//! Moving from `reqwest::Client` to `ClientWithMiddleware` changes what an error is.
+//! Moving from `reqwest::Client` to `ClientWithMiddleware` changes the error type.
 
 use http::StatusCode;
 use reqwest_opencode_session::testing::{Fault, Gateway};

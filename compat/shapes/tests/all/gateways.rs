@@ -14,7 +14,7 @@ fn provider(name: &str, gateway: &Gateway) -> Provider {
     }
 }
 
-/// What a request says of its session, by the headers of OpenCode and of OpenRouter.
+/// The session of a request, in the header of OpenCode and in that of OpenRouter.
 fn named(request: &SeenRequest) -> [Option<&str>; 2] {
     [header::SESSION.as_str(), "x-session-id"]
         .map(|name| request.headers.get(name).map(|id| id.to_str().unwrap()))
@@ -23,7 +23,7 @@ fn named(request: &SeenRequest) -> [Option<&str>; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_gateway_sees_ids_of_its_own_in_its_own_header() {
     let opencode = Gateway::start().unwrap();
-    // It plays a gateway that is not OpenCode, and so is no target by itself.
+    // It plays a gateway that is not OpenCode, so it must not be a target unless it is named.
     let openrouter = Gateway::builder().implicit_target(false).start().unwrap();
     let http = client(&openrouter.url("")).unwrap();
     let run = |_| {

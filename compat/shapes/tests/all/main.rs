@@ -1,7 +1,7 @@
 //! Two conversations at once through each shape of client, against the loopback gateway.
 //!
-//! While a gateway runs, it is a target of every middleware in the process: none of these
-//! applications has a hook for its tests.
+//! While a gateway runs, it is a target of every middleware in the process, so none of these
+//! applications needs a hook for its tests.
 
 mod ambient;
 mod errors;

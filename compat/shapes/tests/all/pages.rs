@@ -1,10 +1,10 @@
-//! The recipes show the very files that the other tests run.
+//! The recipes show the same files that the other tests run.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The lines of a page's first block of code, the hidden ones, too.
+/// The lines of a page's first code block, including the hidden ones.
 fn block(page: &str) -> Vec<&str> {
     let block = page.split("```\n").nth(1).expect("a block of code");
     let shown = |line| match line {
@@ -24,7 +24,7 @@ fn each_page_has_the_whole_file_that_runs() {
         let page = root.join(format!("../../src/docs/recipes/{name}.md"));
         let page = fs::read_to_string(page).expect("each shape has a page");
         let code = fs::read_to_string(&file).unwrap();
-        // Without its first lines, which the page's own replace.
+        // Without the first lines, which the page replaces with its own.
         let code = code
             .lines()
             .skip_while(|line| line.starts_with("//!") || line.is_empty());

@@ -1,4 +1,4 @@
-//! Plain clients: on reqwest 0.13 and, by `generation-012`, on reqwest 0.12.
+//! Plain clients, on reqwest 0.13 and, in `generation-012`, on reqwest 0.12.
 
 use reqwest_opencode_session::Session;
 use reqwest_opencode_session::testing::Gateway;

@@ -1,4 +1,4 @@
-//! A turn that goes on in other processes, and tenants behind a proxy.
+//! A turn that continues in other processes, and tenants behind a proxy.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -62,7 +62,7 @@ async fn a_turn_goes_on_in_other_processes() {
     assert_ne!(sessions[0], sessions[1]);
 }
 
-/// How many requests each turn has, in the order of the first ones.
+/// The number of requests in each turn, in the order in which the turns began.
 fn turns(requests: &[SeenRequest]) -> Vec<usize> {
     let mut turns: Vec<(&str, usize)> = vec![];
     for request in requests {
@@ -84,7 +84,7 @@ async fn a_proxy_keeps_tenants_apart_that_name_the_same_session() {
         let proxy = Proxy::new(&base_url, Gateway::KEY, "a secret").unwrap();
         let (turn, subagent) = (claimed.turn(), claimed.subagent().turn());
         async move {
-            // Each model is a tenant's.
+            // Each tenant has its own model.
             let body = format!(r#"{{"model": "{model}", "stream": true, "messages": []}}"#);
             let call = |headers| proxy.forward(model, headers, body.clone());
             let (turn, subagent) = (turn.headers(), subagent.headers());

@@ -1,4 +1,4 @@
-//! What becomes of a session: compaction, storage, strictness.
+//! Sessions in a compaction, in storage, and with a strict client.
 
 use std::fs;
 use std::path::Path;
@@ -67,7 +67,7 @@ async fn stored_conversations_are_resumed_in_their_sessions() {
                 let (session, history) = (session.clone(), vec![]);
                 resume::Conversation { session, history }.store(file)?;
 
-                // The next process has a client of its own.
+                // The next process has its own client.
                 let provider = Provider::new(&base_url, Gateway::KEY)?;
                 let resumed = resume::Conversation::resume(file)?;
                 let title = provider.clone().answer(model.into(), "A title.", false);

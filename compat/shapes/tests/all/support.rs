@@ -1,16 +1,16 @@
-//! What the tests of several shapes need.
+//! Helpers for the tests of several shapes.
 
 use anyhow::Result;
 use reqwest_opencode_session::Session;
 use reqwest_opencode_session::testing::{Gateway, SeenRequest};
 
-/// One for each conversation, so that a request tells by its body where it belongs.
+/// One model for each conversation, so that a request's body shows where it belongs.
 pub const MODELS: [&str; 2] = ["glm-5.2", "kimi-k3"];
 
-/// The second one makes work for a subagent, which has two prompts of its own.
+/// The second prompt starts a subagent, which has two prompts of its own.
 pub const PROMPTS: &[&str] = &["Hello", "Now research that.", "Thanks"];
 
-/// Runs one conversation for each model, at once, on tasks of their own.
+/// Runs one conversation for each model, at the same time, each in its own task.
 pub async fn both<F>(converse: impl Fn(&'static str) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -20,8 +20,8 @@ where
     one.and(another)
 }
 
-/// Asserts that each conversation kept to its own session, and its subagent to another one that names
-/// it, with this many calls for each prompt.
+/// Asserts that each conversation kept its own session, and its subagent another one that names it
+/// as its parent, with this many calls for each prompt.
 #[track_caller]
 pub fn assert_kept_apart(gateway: &Gateway, calls: usize) {
     let sessions = MODELS.map(|model| {
@@ -40,7 +40,7 @@ pub fn assert_kept_apart(gateway: &Gateway, calls: usize) {
     assert_ne!(sessions[0], sessions[1]);
 }
 
-/// Asserts that each prompt of a conversation is a turn of its own, for all of its calls.
+/// Asserts that all calls for a prompt are in one turn, and that each prompt has its own.
 #[track_caller]
 pub fn assert_turns(gateway: &Gateway, calls: usize) {
     for model in MODELS {
@@ -52,12 +52,12 @@ pub fn assert_turns(gateway: &Gateway, calls: usize) {
         for turn in turns.chunk_by(|one, other| one == other) {
             assert_eq!(turn.len(), calls, "{turn:?}");
         }
-        // With the subagent's two
+        // Including the two prompts of the subagent
         assert_eq!(turns.len(), calls * (PROMPTS.len() + 2));
     }
 }
 
-/// The requests for a model, which all were answered.
+/// The requests for a model, which must all have been answered.
 #[track_caller]
 pub fn requests_of(gateway: &Gateway, model: &str) -> Vec<SeenRequest> {
     let mut requests = gateway.requests();
@@ -71,7 +71,7 @@ pub fn requests_of(gateway: &Gateway, model: &str) -> Vec<SeenRequest> {
     requests
 }
 
-/// The one session of these requests, which somebody named.
+/// The only session of these requests, which must have one.
 #[track_caller]
 pub fn sole_session(requests: &[SeenRequest]) -> String {
     let session = requests[0].session.clone().expect("a session");
@@ -85,7 +85,7 @@ pub fn sole_session(requests: &[SeenRequest]) -> String {
 /// Asserts that the gateway refused, because there was no session.
 #[track_caller]
 pub fn assert_refused<T: std::fmt::Debug>(gateway: &Gateway, result: Result<T>) {
-    let error = format!("{:#}", result.expect_err("the gateway refuses it"));
+    let error = format!("{:#}", result.expect_err("the gateway did not refuse it"));
     assert!(error.contains("400"), "{error}");
     let requests = gateway.requests();
     assert!(!requests.is_empty());
