@@ -98,9 +98,9 @@ for (const look of LOOKS) {
       const reasons = {
         missed: [/^No session$/, "No session", 1],
         moved: [/^Moved: it continues #\d+, which was in session …\w{8}/, "Moved", 1],
-        shared: [/^Shared: its session holds the conversation that began with #/, "Shared", 1],
-        doubled: [/^The session's header is there more than once$/, "Doubled or malformed", 2],
-        malformed: [/^The session is no id of 1 to 128 visible/, "Doubled or malformed", 2],
+        shared: [/^Shared: its session contains the conversation that began with #/, "Shared", 1],
+        doubled: [/^The session header appears more than once$/, "Doubled or malformed", 2],
+        malformed: [/^The session is not an id of 1 to 128 visible/, "Doubled or malformed", 2],
         refused: [/^Refused: 401 AuthError$/, "Refused", 2],
       };
       const isLong = (length) => until(page, (length) =>

@@ -1,21 +1,21 @@
-//! What came back, read from an answer in whichever wire format.
+//! What an answer contains, in any wire format.
 
 use http::StatusCode;
 use serde_json::Value;
 
-/// More tokens, or a higher cost, than one answer can have: sums of them stay numbers.
+/// More tokens, and a higher cost, than one answer can have; these bounds keep sums finite.
 const MOST_TOKENS: u64 = u32::MAX as u64;
 const MOST_COST: f64 = 1e6;
 
-/// What a request was answered, as far as it is known.
+/// How a request was answered, as far as that is known.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Answer {
     /// The status.
     pub status: Option<StatusCode>,
-    /// In a refusal, its `error.type`.
+    /// The `error.type` of a refusal.
     pub error: Option<String>,
-    /// In a refusal, its message.
+    /// The message of a refusal.
     pub error_message: Option<String>,
     /// The provider that was picked.
     pub provider: Option<String>,
@@ -23,12 +23,12 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// What the gateway bills, in US dollars.
     pub cost: Option<f64>,
-    /// What the model said, up to its first 64 KiB. A compaction is known by it.
+    /// What the model said, up to its first 64 KiB, by which a compaction is recognised.
     pub text: Option<String>,
 }
 
 impl Answer {
-    /// An answer of which nothing but the status is known.
+    /// Returns an answer of which only the status is known.
     pub fn with_status(status: StatusCode) -> Self {
         Self {
             status: Some(status),
@@ -41,19 +41,19 @@ impl Answer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Of the prompt, the cached ones among them.
+    /// The tokens of the prompt, including the cached ones.
     pub prompt: u64,
-    /// Of the prompt's start, those that the provider had in its cache.
+    /// The tokens of the prompt's start that the provider had in its cache.
     pub cached: u64,
-    /// Of the answer.
+    /// The tokens of the answer.
     pub output: u64,
 }
 
-/// Reads an answer as it comes: usage, cost, error and text, of JSON and of streams, in each wire
-/// format.
+/// Reads usage, cost, error and text from an answer as it comes, in JSON or as a stream, in each
+/// wire format.
 ///
-/// For a proxy that hands the bytes on and looks at a copy of them. It keeps one line of a stream,
-/// or one JSON document, and not more than 16 MiB of either.
+/// It is for a proxy that forwards the bytes and reads a copy of them. It keeps one line of a
+/// stream, or one JSON document, and at most 16 MiB of either.
 ///
 /// ```
 /// use http::StatusCode;
@@ -71,7 +71,7 @@ pub struct Usage {
 pub struct AnswerReader {
     answer: Answer,
     is_stream: bool,
-    /// What is not read yet: the beginning of a line, or of a document.
+    /// What is not parsed yet: the beginning of a line, or of a document.
     unread: Vec<u8>,
     /// Whether the line or document became too long.
     overlong: bool,
@@ -82,7 +82,7 @@ impl AnswerReader {
     const LONGEST: usize = 16 << 20;
     const LONGEST_TEXT: usize = 64 << 10;
 
-    /// For an answer with this status and this `Content-Type`.
+    /// Creates a reader for an answer with this status and this `Content-Type`.
     pub fn new(status: StatusCode, content_type: &str) -> Self {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         Self {
@@ -107,7 +107,7 @@ impl AnswerReader {
         self.keep(bytes);
     }
 
-    /// What is known of the answer by now.
+    /// Returns what is known of the answer so far.
     pub fn answer(&self) -> Answer {
         Answer {
             text: (!self.text.is_empty()).then(|| self.text.clone()),
@@ -115,7 +115,7 @@ impl AnswerReader {
         }
     }
 
-    /// What is known of the answer at its end.
+    /// Returns what is known of the answer at its end.
     pub fn finish(mut self) -> Answer {
         if self.is_stream {
             self.read_line();
@@ -153,7 +153,7 @@ impl AnswerReader {
         self.answer.cost = cost.or(self.answer.cost);
         let error = [&json["error"], &json["response"]["error"]];
         if let Some(error) = error.into_iter().find(|error| error.is_object()) {
-            // Google's has a `status` instead.
+            // Google's errors have a `status` instead.
             let kind = error["type"].as_str().or(error["status"].as_str());
             self.answer.error = kind.map(str::to_owned);
             self.answer.error_message = error["message"].as_str().map(str::to_owned);
@@ -173,7 +173,7 @@ impl AnswerReader {
             known.prompt = prompt;
             known.cached = cached.unwrap_or_default();
         } else if let Some(input) = number("/input_tokens") {
-            // Of messages, it does not count those that were read from the cache or written to it.
+            // In messages, it excludes the tokens that were read from the cache or written to it.
             let read = number("/cache_read_input_tokens");
             let written = number("/cache_creation_input_tokens");
             known.prompt = input + read.unwrap_or_default() + written.unwrap_or_default();
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     fn read(content_type: &str, body: &str) -> Answer {
-        // Byte by byte, because a stream may be cut anywhere.
+        // Byte by byte, because a stream may be split anywhere.
         let mut reader = AnswerReader::new(StatusCode::OK, content_type);
         body.bytes().for_each(|byte| reader.read(&[byte]));
         reader.finish()
@@ -350,7 +350,7 @@ mod tests {
                     reader.read(piece);
                 }
                 if reader.is_stream {
-                    // A line that was too long spoils none that comes after it.
+                    // A line that was too long does not affect the next one.
                     reader.read(b"\n");
                     assert_eq!(reader.answer().cost, cost, "{content_type}: {length}");
                     reader.read(b"data: {\"cost\":\"2\"}\n");

@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-/// The conversations that providers remember, the latest used ones.
+/// The conversations that providers remember: the most recently used ones.
 #[derive(Debug)]
 pub(super) struct Conversations {
-    /// How many there may be, and how many bytes their prompts may have in all.
+    /// How many there may be, and how many bytes their prompts may have in total.
     limits: (usize, usize),
     known: HashMap<Id, Conversation>,
-    /// The same by their last use.
+    /// Their ids, by their last use.
     used: BTreeMap<u64, Id>,
     uses: u64,
     bytes: usize,
     forgotten: u64,
 }
 
-/// What the gateway takes for a conversation.
+/// What identifies a conversation to the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Id {
     pub model: String,
@@ -27,7 +27,7 @@ pub(super) struct Id {
 struct Conversation {
     /// The provider that answered last.
     provider: Option<String>,
-    /// The prompts that a provider has seen, without those that another one begins with.
+    /// The prompts that each provider has seen, without those that another one begins with.
     prompts: HashMap<String, Vec<String>>,
     used: u64,
 }
@@ -44,18 +44,18 @@ impl Conversations {
         }
     }
 
-    /// How many had to be forgotten.
+    /// Returns how many conversations had to be forgotten.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
-    /// The provider that answered this conversation before.
+    /// Returns the provider that answered this conversation last.
     pub fn provider(&self, id: &Id) -> Option<&str> {
         self.known.get(id)?.provider.as_deref()
     }
 
-    /// Remembers that a provider answered this prompt; tells how many bytes of its start the
-    /// provider has seen in this conversation before.
+    /// Remembers that a provider answered this prompt; returns how many bytes of its start the
+    /// provider had already seen in this conversation.
     pub fn answer(&mut self, id: &Id, provider: &str, prompt: &str) -> usize {
         let conversation = self.known.entry(id.clone()).or_default();
         self.used.remove(&conversation.used);
@@ -68,7 +68,7 @@ impl Conversations {
         let seen = prompts.iter().map(|seen| common_prefix(seen, prompt)).max();
         let seen = seen.unwrap_or_default();
         let (count, bytes) = self.limits;
-        // A prompt that is longer than all may be would drive out every other one.
+        // A prompt that exceeds the limit on its own would evict all others.
         if seen < prompt.len() && prompt.len() <= bytes {
             let before: usize = prompts.iter().map(String::len).sum();
             prompts.retain(|seen| !prompt.starts_with(seen.as_str()));
@@ -92,9 +92,9 @@ impl Conversations {
     }
 }
 
-/// How many bytes two texts begin with in common.
+/// Returns how many bytes two texts have in common at their start.
 fn common_prefix(one: &str, other: &str) -> usize {
-    // Block by block first, because that is what a processor is good at.
+    // Block by block first, because a processor compares whole blocks fast.
     const BLOCK: usize = 4096;
     let blocks = one
         .as_bytes()

@@ -1,19 +1,19 @@
-//! Which conversation a prompt continues, and whether that one stays in its session.
+//! Which conversation a prompt continues, and whether the conversation stays in its session.
 //!
 //! A client sends the whole conversation with every call. So a prompt that begins with all of an
 //! earlier one continues it, whatever the headers say:
 //!
-//! - Of several earlier prompts it continues the longest; of equal ones the one of its own session,
-//!   else the latest. A prompt is known again by its tools, system prompt and messages; where its
-//!   messages hold an answer of the model, by the messages alone.
-//! - It has *moved* where the one that it continues is of another session, unless its parent
-//!   header names that session.
-//! - A session is *shared* where two prompts in it with the same tools and system prompt begin a
-//!   conversation, both conversations go on, and the later one does not hold an earlier answer of
-//!   that session. One that does is a compaction.
+//! - Of several earlier prompts, it continues the longest; of equally long ones, the one in its own
+//!   session, or else the latest. A prompt is recognised by its tools, system prompt and messages;
+//!   if its messages contain an answer of the model, they are enough.
+//! - It has *moved* if the prompt that it continues is in another session, unless its parent header
+//!   names that session.
+//! - A session is *shared* if two prompts in it with the same tools and system prompt begin a
+//!   conversation, both conversations go on, and the later prompt does not contain an earlier
+//!   answer of that session. If it does, it is a compaction.
 //!
-//! Each prompt is looked up by the hash of each of its beginnings: the work grows with the prompt's
-//! length, and not with the number of prompts before it.
+//! Each prompt is looked up by the hash of each of its beginnings, so the work grows with the
+//! prompt's length, but not with the number of earlier prompts.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -21,13 +21,13 @@ use std::sync::Arc;
 
 use super::prompt::{Excerpt, Outline, Prompt};
 
-/// The answers of a session by which a compaction is known, the latest ones.
+/// How many of a session's latest answers are kept, to recognise a compaction.
 const ANSWERS: usize = 16;
 
-/// The conversations of a session that another one is compared with, the first ones.
+/// How many of a session's first conversations another one is compared with.
 const CONVERSATIONS: usize = 256;
 
-/// The prompts that were answered so far, the latest ones.
+/// The latest prompts that were answered.
 #[derive(Debug)]
 pub(super) struct Continuity {
     limit: usize,
@@ -41,7 +41,7 @@ pub(super) struct Continuity {
     sessions: HashMap<Arc<str>, Seen>,
 }
 
-/// What a whole prompt is known by.
+/// What a whole prompt is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     Beginning(u64),
@@ -62,7 +62,7 @@ struct Known {
 struct Root {
     number: u64,
     head: u64,
-    /// Whether it holds an earlier answer of the session.
+    /// Whether it contains an earlier answer of the session.
     resumes: bool,
 }
 
@@ -75,7 +75,7 @@ struct Seen {
     answers: VecDeque<Excerpt>,
 }
 
-/// What a prompt's place among the earlier ones says.
+/// The result of comparing a prompt with the earlier ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Judgement {
     /// The number of the prompt that it continues.
@@ -93,17 +93,17 @@ pub(super) struct Moved {
     pub back: bool,
 }
 
-/// The prompt's session holds another conversation that goes on, too.
+/// The prompt's session contains another conversation that goes on as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shared {
     /// The number of the prompt that the conversation began with.
     pub conversation: u64,
-    /// That of the other one.
+    /// The number of the prompt that the other conversation began with.
     pub other: u64,
 }
 
 impl Continuity {
-    /// Remembers this many prompts.
+    /// Creates one that remembers this many prompts.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -129,7 +129,7 @@ impl Continuity {
         });
         let own = self.predecessor(prompt, |key| self.own.get(&(key, session.clone())));
         let any = self.predecessor(prompt, |key| self.latest.get(&key));
-        // Of equally long ones, the one of the own session.
+        // Of equally long ones, the one in its own session.
         let continues = match (own, any) {
             (Some(own), Some(any)) if any.length > own.length => Some(any),
             (own, any) => own.or(any),
@@ -169,7 +169,7 @@ impl Continuity {
         judgement
     }
 
-    /// Remembers what the model said, by which a compaction is known.
+    /// Remembers what the model said, to recognise a compaction.
     pub fn answered(&mut self, number: u64, text: &str) {
         let (Some(known), Some(answer)) = (self.prompts.get_mut(&number), Excerpt::of(text)) else {
             return;
@@ -184,7 +184,7 @@ impl Continuity {
         known.answer = Some(answer);
     }
 
-    /// The longest prompt that this one continues, among those that `find` knows.
+    /// Returns the longest prompt that this one continues, of those that `find` finds.
     fn predecessor<'a>(
         &self,
         prompt: &Prompt,
@@ -199,7 +199,7 @@ impl Continuity {
             let length = at;
             Some(Found { number, length })
         });
-        // That one string begins with another says little, unless what follows is its answer.
+        // A string that begins with another proves little, unless the answer follows.
         found.or_else(|| {
             let shorter = outline.words.len().saturating_sub(1);
             (0..shorter).rev().find_map(|length| {
@@ -270,7 +270,7 @@ impl Continuity {
     }
 }
 
-/// A prompt that another one continues, and how far it reaches into that.
+/// A prompt that another one continues, and how much of that one it covers.
 #[derive(Debug, Clone, Copy)]
 struct Found {
     number: u64,
@@ -287,7 +287,7 @@ impl Seen {
         }
     }
 
-    /// Notes that a conversation went on; says which other one the session holds.
+    /// Notes that a conversation went on; returns the other one that shares the session, if any.
     fn go_on(&mut self, root: Root) -> Option<Shared> {
         let known = |other: &Root| other.number == root.number;
         if self.continued.iter().any(known) {

@@ -1,4 +1,4 @@
-//! The paths of the gateway, in the two families that are in use side by side.
+//! The paths of the gateway, in the two families that are in use.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub(super) enum Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     pub family: Family,
-    /// Whether it is OpenCode Go that is asked, which refuses a call without a session.
+    /// Whether it is a path of OpenCode Go, which refuses calls without a session.
     pub go: bool,
     pub asks: Asks,
 }
@@ -38,22 +38,22 @@ pub(super) enum Asks {
     Usage,
     /// The classifier.
     SystemOne,
-    /// A path that was served once.
+    /// A path that is no longer served.
     Gone,
 }
 
-/// A call of a model, as far as the path says what it is.
+/// A call to a model, as far as the path describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Call {
     pub format: Format,
-    /// The model, where the path names it.
+    /// The model, if the path names it.
     pub model: Option<String>,
     /// Whether the path asks for a stream.
     pub stream: bool,
 }
 
 impl Call {
-    /// The call that a path ends in, whatever comes before it.
+    /// Returns the call that a path ends in, whatever comes before it.
     pub fn at_end_of(path: &str) -> Option<Self> {
         let (before, last) = path.rsplit_once('/')?;
         let format = match last {
@@ -125,12 +125,12 @@ impl Endpoint {
         Some(Self { family, go, asks })
     }
 
-    /// Whether its list of models is for those who have a key.
+    /// Returns whether its list of models needs a key.
     pub fn lists_models_with_a_key(&self) -> bool {
         self.family == Family::Inference
     }
 
-    /// The headers that the gateway takes the key from.
+    /// Returns the headers that may carry the key.
     pub fn key_headers(&self) -> &'static [Credential] {
         match (self.family, &self.asks) {
             (Family::Inference, _) => &[
@@ -177,7 +177,7 @@ impl Credential {
     }
 }
 
-/// What to say of a path that is none: the nearest one that is.
+/// The message for an unknown path, which names the nearest known one.
 pub(super) struct NotFound<'a> {
     pub method: &'a Method,
     pub path: &'a str,
@@ -228,7 +228,7 @@ impl NotFound<'_> {
             false => "generateContent",
         };
         let mut paths = vec![];
-        // Of equally near ones the first: what is left out is more likely than what is wrong.
+        // Of equally near ones, the first: a missing segment is more likely than a wrong one.
         for go in ["/go", ""] {
             for (method, call) in [
                 (Method::POST, "chat/completions"),
@@ -251,7 +251,7 @@ impl NotFound<'_> {
         }
         paths.push((Method::POST, format!("/zen/v1/models/{model}:{action}")));
         paths.push((Method::GET, "/zen/go/v1/usage".to_owned()));
-        // An encoded slash stands for one.
+        // An encoded slash counts as a slash.
         let own: String = self.path.chars().take(Self::LONGEST).collect();
         let own = own.to_ascii_lowercase().replace("%2f", "/");
         let nearest = paths.into_iter().min_by_key(|(method, path)| {
@@ -262,8 +262,8 @@ impl NotFound<'_> {
     }
 }
 
-/// How many segments must be put in, taken away or changed, and how many letters of the last one.
-/// The first and the last segment count twice: they say whom the client calls, and what it wants.
+/// Returns how many segments must be added, removed or changed, and how many letters of the last
+/// one. The first and the last segment count twice: they name the family and the kind of call.
 fn distance(one: &str, other: &str) -> (usize, usize) {
     let segments = |path| -> Vec<&str> { str::trim_matches(path, '/').split('/').collect() };
     let (one, other) = (segments(one), segments(other));

@@ -1,4 +1,4 @@
-//! The gateway that tests hold, and what they assert of it.
+//! The gateway for tests, and its assertions.
 
 use std::fmt;
 use std::io;
@@ -18,34 +18,34 @@ use super::state::{Rule, State};
 use crate::session::Session;
 use crate::target::{Target, implicit};
 
-/// A gateway on a free port of the loopback interface. It stops when it is dropped.
+/// A gateway on a free port of the loopback interface, which stops when it is dropped.
 #[derive(Debug)]
 pub struct Gateway {
-    // Dropped first: its port may be another server's as soon as it is free.
+    // Dropped first: once the port is free, another server may take it.
     _implicit_target: Option<implicit::Guard>,
     log: Log,
     server: Server,
-    /// The port that is no target, once it is asked for.
+    /// The address of `elsewhere`, once it is asked for.
     elsewhere: Mutex<Option<SocketAddr>>,
-    /// What came there.
+    /// The requests that came there.
     left: Log,
     limits: Limits,
 }
 
 impl Gateway {
-    /// The key that a gateway takes.
+    /// The key that every gateway accepts.
     pub const KEY: &str = "loopback-key";
 
-    /// A gateway with three providers of equal weight, which takes [`Gateway::KEY`].
+    /// Starts a gateway that accepts [`Gateway::KEY`] and has three providers of equal weight.
     ///
     /// # Errors
     ///
-    /// Where the system gives no socket or no thread.
+    /// Returns an error if the system provides no socket or no thread.
     pub fn start() -> io::Result<Self> {
         Self::builder().start()
     }
 
-    /// Starts from the settings of [`start`](Self::start).
+    /// Returns a builder with the settings of [`start`](Self::start).
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder {
             address: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -58,26 +58,26 @@ impl Gateway {
         }
     }
 
-    /// The address that it listens on.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.server.address
     }
 
-    /// The URL of a path, such as `/zen/go/v1/chat/completions`.
+    /// Returns the URL of a path, such as `/zen/go/v1/chat/completions`.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address())
     }
 
-    /// The gateway as a target, for the [builder](crate::OpencodeSessionMiddlewareBuilder::target)
-    /// of a middleware.
+    /// Returns the gateway as a target, for the
+    /// [builder](crate::OpencodeSessionMiddlewareBuilder::target) of a middleware.
     pub fn target(&self) -> Target {
         origin(self.address())
     }
 
-    /// The URL of a path on another port of this gateway, which is no target: what a redirect off
-    /// the gateway leads to.
+    /// Returns the URL of a path on another port of this gateway, a non-target, for a redirect off
+    /// the gateway.
     ///
-    /// It answers each request with 200 and keeps it in [`left`](Self::left).
+    /// That port answers each request with 200 and records it in [`left`](Self::left).
     ///
     /// ```
     /// # use reqwest_opencode_session::OpencodeSessionMiddleware;
@@ -105,7 +105,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Where the system gives no socket.
+    /// Returns an error if the system provides no socket.
     pub fn elsewhere(&self, path: &str) -> io::Result<String> {
         let mut elsewhere = self
             .elsewhere
@@ -127,23 +127,23 @@ impl Gateway {
         Ok(format!("http://{address}{path}"))
     }
 
-    /// Lets this go wrong with the next `count` calls of a model that are otherwise in order.
+    /// Applies a fault to each of the next `count` calls to a model that would otherwise succeed.
     ///
-    /// Faults wait in line: what is told first happens first.
+    /// Faults are queued: the first one added happens first.
     pub fn fail_next(&self, count: usize, fault: Fault) {
         self.server.state().faults.extend(repeat_n(fault, count));
     }
 
-    /// Answers the next call that is in order with this. Replies wait in line.
+    /// Answers the next call that succeeds with this reply. Replies are queued.
     pub fn reply_next(&self, reply: Reply) {
         self.server.state().replies.push_back(reply);
     }
 
-    /// Answers each call that is in order and meets a condition with this, and leaves the line of
-    /// [`reply_next`](Self::reply_next) alone. Where several conditions are met, the one that was
-    /// told first counts.
+    /// Answers each call that succeeds and meets a condition with this reply, and leaves the queue
+    /// of [`reply_next`](Self::reply_next) as it is. If a call meets several conditions, the first
+    /// one added counts.
     ///
-    /// The condition sees what the call asks; its number and its marks are not known yet.
+    /// The condition sees what the call asks for, but not yet its number and its marks.
     ///
     /// ```
     /// use reqwest_opencode_session::testing::{Gateway, Reply};
@@ -162,7 +162,7 @@ impl Gateway {
         self.server.state().rules.push(Rule { meets, reply });
     }
 
-    /// Gives this model other providers. A session that one has answered stays with it.
+    /// Gives this model other providers. A session stays with the provider that last answered it.
     pub fn set_providers(
         &self,
         model: impl Into<String>,
@@ -174,41 +174,42 @@ impl Gateway {
             .insert(model.into(), providers.into_iter().collect());
     }
 
-    /// The record of its calls.
+    /// Returns the record of its calls.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// The requests that it has seen, in the order in which they came: all of them, or the latest
-    /// of its [limits](Limits::requests).
+    /// Returns the requests that it has seen, in the order in which they came: as many as its
+    /// [limits](Limits::requests) allow.
     pub fn requests(&self) -> Vec<SeenRequest> {
         self.log.requests()
     }
 
-    /// The same, and forgets them. None that comes meanwhile is lost.
+    /// Returns the requests that it has seen, and forgets them. None that comes meanwhile is lost.
     pub fn take_requests(&self) -> Vec<SeenRequest> {
         self.log.take()
     }
 
     /// Forgets the requests that it has seen. Providers keep their caches, and a later call is
-    /// still known to continue one of them.
+    /// still known to continue one of these requests.
     pub fn forget_requests(&self) {
         self.take_requests();
     }
 
-    /// The requests that came [elsewhere](Self::elsewhere).
+    /// Returns the requests that came [elsewhere](Self::elsewhere).
     pub fn left(&self) -> Vec<SeenRequest> {
         self.left.requests()
     }
 
-    /// How many conversations its providers had to forget, the least recently used first, because
-    /// there were more than its [limits](Limits::prompts).
+    /// Returns how many conversations its providers had to forget because of its limits on
+    /// [prompts](Limits::prompts) and [cache](Limits::cache). The least recently used is forgotten
+    /// first.
     pub fn forgotten_conversations(&self) -> u64 {
         self.server.state().forgotten()
     }
 
-    /// Declares that `fork` is a fork of `original`, both of them ids of sessions. It does not
-    /// matter whether this is said before or after.
+    /// Declares that the session with the id `fork` is a fork of the one with the id `original`,
+    /// before or after the fork is made.
     pub fn expect_fork(&self, original: impl AsRef<str>, fork: impl AsRef<str>) {
         self.log.expect_fork(original, fork);
     }
@@ -217,7 +218,7 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// With a list of the requests that were not.
+    /// Panics with a list of the requests that were not.
     #[track_caller]
     pub fn assert_every_request_in(&self, session: &Session) {
         let id = session.id().as_ref();
@@ -227,13 +228,13 @@ impl Gateway {
         });
     }
 
-    /// Asserts that there were calls of a model and that each was in a session: one id of 1 to 128
-    /// visible ASCII characters. Requests that ask no model, such as one for the list of models,
-    /// need none.
+    /// Asserts that there were calls to a model and that each was in a session: one id of 1 to 128
+    /// visible ASCII characters. Requests that do not ask a model, such as one for the list of
+    /// models, need none.
     ///
     /// # Panics
     ///
-    /// With a list of the calls that were not.
+    /// Panics with a list of the calls that were not.
     #[track_caller]
     pub fn assert_no_session_missing(&self) {
         self.assert_each("in a session", Scope::Calls, |request| {
@@ -244,15 +245,14 @@ impl Gateway {
         });
     }
 
-    /// Asserts that there were calls of a model, that each conversation stayed in its session, and
+    /// Asserts that there were calls to a model, that each conversation stayed in its session, and
     /// that no two shared one.
     ///
-    /// [`Log`] says by which rules. A fork is a move unless it is
-    /// [expected](Self::expect_fork).
+    /// [`Log`] describes the rules. A fork is a move unless it is [expected](Self::expect_fork).
     ///
     /// # Panics
     ///
-    /// With a list of the calls that moved, or whose session is shared.
+    /// Panics with a list of the calls that moved, or whose session is shared.
     #[track_caller]
     pub fn assert_conversations_keep_their_session(&self) {
         self.assert_each(
@@ -267,12 +267,12 @@ impl Gateway {
         );
     }
 
-    /// Asserts that there were calls of a model and that none was in the session of the whole
-    /// process: what a server asserts, where each conversation has a session of its own.
+    /// Asserts that there were calls to a model and that none was in the process's session: for a
+    /// server, whose conversations each need a session of their own.
     ///
     /// # Panics
     ///
-    /// With a list of the calls that were.
+    /// Panics with a list of the calls that were.
     #[track_caller]
     pub fn assert_no_fallback(&self) {
         self.assert_each("in a session of their own", Scope::AllCalls, |request| {
@@ -284,7 +284,7 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// With a list of the requests that did not.
+    /// Panics with a list of the requests that did not.
     #[track_caller]
     pub fn assert_every_client_is(&self, name: &str) {
         let expectation = format!("from client {name}");
@@ -298,13 +298,13 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// With a list of those that came there, or where nothing was redirected.
+    /// Panics with a list of the requests that came there, or if nothing was redirected.
     #[track_caller]
     pub fn assert_no_request_left(&self) {
         assert!(
             self.server.state().redirected > 0,
-            "the gateway redirected no request, so none could leave: \
-            tell it to by `fail_next(1, Fault::Redirect {{ location: gateway.elsewhere(path)? }})`",
+            "the gateway redirected no request, so none could leave: make it redirect one with \
+            `fail_next(1, Fault::Redirect {{ location: gateway.elsewhere(path)? }})`",
         );
         let left = self.left();
         assert!(
@@ -315,7 +315,7 @@ impl Gateway {
         );
     }
 
-    /// Panics with the requests that miss what all must have, or where there is none at all.
+    /// Panics unless the scope contains requests, and all of them meet the condition.
     #[track_caller]
     fn assert_each(&self, expectation: &str, scope: Scope, meets: impl Fn(&SeenRequest) -> bool) {
         let seen = self.requests();
@@ -326,10 +326,10 @@ impl Gateway {
         let judged: Vec<_> = seen.iter().filter(in_scope).collect();
         assert!(
             !judged.is_empty(),
-            "the gateway saw no {}, expected some {expectation}",
+            "expected {} {expectation}, but the gateway saw none",
             match scope {
-                Scope::Requests => "request",
-                Scope::Calls | Scope::AllCalls => "call of a model",
+                Scope::Requests => "requests",
+                Scope::Calls | Scope::AllCalls => "calls to a model",
             },
         );
         let missed: Vec<_> = judged.iter().filter(|request| !meets(request)).collect();
@@ -345,13 +345,13 @@ impl Gateway {
         );
         let dropped = match scope {
             Scope::Requests | Scope::AllCalls => self.log.dropped(),
-            // Those with a fault are the last to go.
+            // Those with a fault are dropped last.
             Scope::Calls => 0,
         };
         assert!(
             dropped == 0,
-            "the gateway no longer has {} and cannot tell whether they were {expectation}: \
-            let it keep more by `Gateway::builder().limits(Limits::default().requests(…))`",
+            "the gateway no longer has {} and cannot tell whether all were {expectation}: \
+            let it keep more with `Gateway::builder().limits(Limits::default().requests(…))`",
             requests(usize::try_from(dropped).unwrap_or(usize::MAX)),
         );
     }
@@ -360,11 +360,11 @@ impl Gateway {
 /// What an assertion is about.
 #[derive(Debug, Clone, Copy)]
 enum Scope {
-    /// Every request but a browser's preflight.
+    /// Every request except a browser's preflight.
     Requests,
-    /// Calls of a model, for what shows in a fault.
+    /// Calls to a model, for a condition whose failure is a fault.
     Calls,
-    /// Calls of a model, for what is no fault, so that those that were dropped matter.
+    /// Calls to a model, for any other condition: a dropped call may have failed it.
     AllCalls,
 }
 
@@ -390,14 +390,14 @@ fn list<'a>(requests: impl ExactSizeIterator<Item = &'a SeenRequest>) -> String 
     list
 }
 
-/// The gateway at an address, or a name, with its port.
+/// Returns the target at an address, or at a name, with its port.
 fn origin(address: impl fmt::Display) -> Target {
     format!("http://{address}")
         .parse()
         .expect("an address with its port is an origin")
 }
 
-/// Settings for a [`Gateway`]. Made by [`Gateway::builder`].
+/// Settings for a [`Gateway`]. Created by [`Gateway::builder`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `start`"]
 pub struct GatewayBuilder {
@@ -411,26 +411,26 @@ pub struct GatewayBuilder {
 }
 
 impl GatewayBuilder {
-    /// The address to listen on, instead of a free port of the loopback interface.
+    /// Sets the address to listen on, instead of a free port of the loopback interface.
     pub fn address(mut self, address: SocketAddr) -> Self {
         self.address = address;
         self
     }
 
-    /// Takes another key, too, of another workspace.
+    /// Accepts another key as well, of another workspace.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
     }
 
-    /// The models that there are: another one is refused with `ModelError`. Unless this is said,
-    /// there is every model.
+    /// Sets the models that the gateway has; any other one is refused with `ModelError`. Without
+    /// this setting, the gateway has every model.
     pub fn models(mut self, models: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.models = Some(models.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The providers of this model, instead of those that every model has.
+    /// Sets the providers of this model, instead of those that every model has.
     pub fn providers(
         mut self,
         model: impl Into<String>,
@@ -441,21 +441,21 @@ impl GatewayBuilder {
         self
     }
 
-    /// How much the gateway and its log keep, and how long a body may be.
+    /// Sets how much the gateway and its log keep, and how long a body may be.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How long a connection may take to bring a request's headers before it is closed, the wait
-    /// for the first request and for the next one included: a minute unless set.
+    /// Sets how long a connection may take to bring a request's headers before it is closed,
+    /// including the wait for the first request and for the next one. The default is a minute.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
         self
     }
 
-    /// Whether the gateway's origin is a target of every middleware in this process while it runs,
-    /// under `localhost`, too. It is, unless this says otherwise: then the gateway plays a stranger.
+    /// Sets whether the gateway's origin is a target of every middleware in this process while it
+    /// runs, under `localhost` as well. The default is `true`; otherwise, it is a non-target.
     pub fn implicit_target(mut self, implicit: bool) -> Self {
         self.implicit_target = implicit;
         self
@@ -465,7 +465,8 @@ impl GatewayBuilder {
     ///
     /// # Errors
     ///
-    /// Where the address cannot be listened on, or the system gives no thread.
+    /// Returns an error if the gateway cannot listen on the address, or if the system provides no
+    /// thread.
     pub fn start(self) -> io::Result<Gateway> {
         let providers = ["north", "east", "south"].map(Provider::new).into();
         let mut state = State::new(self.keys, providers, &self.limits);

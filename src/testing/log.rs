@@ -1,4 +1,4 @@
-//! What was asked and answered, and what stands out in it.
+//! What was asked and answered, and what stands out.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -18,11 +18,11 @@ use super::endpoint::Call;
 use super::prompt::Prompt;
 use crate::{header, session};
 
-/// The record of a gateway's calls, and the judgement on them.
+/// A record of a gateway's calls that finds what stands out in them.
 ///
-/// [`Gateway::log`](super::Gateway::log) is the one of a gateway. A proxy that looks on while
-/// others call the real gateway keeps one of its own: it [records](Self::record) each request and
-/// says how it was [answered](Self::answer).
+/// [`Gateway::log`](super::Gateway::log) returns the log of a gateway. A proxy in front of the real
+/// gateway can keep a log of its own: it [records](Self::record) each request, and then how it was
+/// [answered](Self::answer).
 ///
 /// ```
 /// use http::{Request, StatusCode};
@@ -47,19 +47,20 @@ use crate::{header, session};
 ///
 /// # Rules
 ///
-/// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that asks
-///   no model, such as one for the list of models, needs no session.
-/// - **Continuity** is judged when an answer's status is known: a call that was refused counts for
-///   nothing. A prompt that begins with all of an earlier one, and goes on, [continues] it.
+/// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that does
+///   not ask a model, such as one for the list of models, needs no session.
+/// - **Continuity** is judged when an answer's status is known; a call that was refused is ignored.
+///   A prompt that begins with all of an earlier one, and goes on, [continues] it.
 /// - **Moved** is a call that continues a prompt of another session, unless its parent header names
 ///   that session or the fork was [expected](Self::expect_fork).
 /// - **Shared** is a session in which two conversations with the same tools and system prompt go
-///   on, of which the later one does not begin with an answer of that session, as it would after a
+///   on, unless the first prompt of the later one contains an answer of that session, as after a
 ///   compaction.
-/// - **Bounded**: [`Limits`] say how much is kept. What is dropped first is the oldest that does not
-///   [stand out](SeenRequest::stands_out); [`dropped`](Self::dropped) counts.
+/// - **Bounded**: [`Limits`] say how much is kept. The oldest request that does not
+///   [stand out](SeenRequest::stands_out) is dropped first, and counted in
+///   [`dropped`](Self::dropped).
 ///
-/// A clone is the same log.
+/// A clone refers to the same log.
 ///
 /// [continues]: SeenRequest::continues
 #[derive(Debug, Clone, Default)]
@@ -68,7 +69,7 @@ pub struct Log(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     records: Mutex<Records>,
-    /// Wakes those who wait for changes.
+    /// Wakes the receivers of changes.
     changed: watch::Sender<()>,
 }
 
@@ -104,55 +105,55 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How many requests are kept: 10,000 unless set.
+    /// Sets how many requests are kept; the default is 10,000.
     pub fn requests(mut self, count: usize) -> Self {
         self.requests = count;
         self
     }
 
-    /// How many bytes of their bodies are kept in all: 16 MiB unless set.
+    /// Sets how many bytes of their bodies are kept in total; the default is 16 MiB.
     pub fn bodies(mut self, bytes: usize) -> Self {
         self.bodies = bytes;
         self
     }
 
-    /// How many prompts are remembered as hashes, to tell which later one continues them, and how
-    /// many conversations the gateway's providers know: 20,000 unless set.
+    /// Sets how many prompts are remembered, as hashes, to find later ones that continue them, and
+    /// how many conversations the gateway's providers remember; the default is 20,000 of each.
     pub fn prompts(mut self, count: usize) -> Self {
         self.prompts = count;
         self
     }
 
-    /// How many bytes of prompts the gateway's providers keep in their caches: 64 MiB unless set.
+    /// Sets how many bytes of prompts the gateway's providers cache; the default is 64 MiB.
     pub fn cache(mut self, bytes: usize) -> Self {
         self.cache = bytes;
         self
     }
 
-    /// The longest body, in bytes, that the gateway takes: 32 MiB unless set. It answers a longer
-    /// one with 413.
+    /// Sets the longest body, in bytes, that the gateway accepts; the default is 32 MiB. A longer
+    /// one is answered with 413.
     pub fn body(mut self, bytes: usize) -> Self {
         self.body = bytes;
         self
     }
 }
 
-/// A request, what it asks for, and what it was answered.
+/// A request, what it asks for, and how it was answered.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SeenRequest {
-    /// Its number: 1 for the first one, and never used again.
+    /// Its number, counted from 1 and never reused.
     pub number: u64,
-    /// When it had come in.
+    /// When it was received.
     pub at: SystemTime,
     /// The method.
     pub method: Method,
     /// The path, without the query.
     pub path: String,
-    /// All headers; those that carry a key are marked as sensitive, so that `Debug` does not print
-    /// it.
+    /// All headers. Those that may carry a key are marked as sensitive, so that `Debug` does not
+    /// print them.
     pub headers: HeaderMap,
-    /// The body as it came; none where it was not read, or is no longer [kept](Limits::bodies).
+    /// The body as it came, unless it was not read or is no longer [kept](Limits::bodies).
     pub body: Option<Bytes>,
 
     /// The session, from `x-opencode-session` or another name that the gateway accepts.
@@ -168,11 +169,11 @@ pub struct SeenRequest {
 
     /// The model that was asked for.
     pub model: Option<String>,
-    /// Whether the answer is to come as a stream.
+    /// Whether the request asks for a stream.
     pub stream: bool,
     /// The names of the tools that the model may call.
     pub tools: Vec<String>,
-    /// How many messages the prompt has, those of the system among them.
+    /// How many messages the prompt has, including those of the system.
     pub messages: usize,
     /// The first words of the system prompt.
     pub system: Option<String>,
@@ -181,19 +182,19 @@ pub struct SeenRequest {
 
     /// The provider that was picked, unless the request was refused before that.
     pub provider: Option<String>,
-    /// The status of the answer; none where there is no answer yet, or never was one.
+    /// The status of the answer, once there is one.
     pub status: Option<StatusCode>,
-    /// In a refusal, its `error.type`, such as `MissingSessionID`.
+    /// The `error.type` of a refusal, such as `MissingSessionID`.
     pub error: Option<String>,
-    /// In a refusal, its message.
+    /// The message of a refusal.
     pub error_message: Option<String>,
     /// The tokens of the prompt.
     pub prompt_tokens: u64,
-    /// Those of them that the provider had in its cache.
+    /// The tokens of the prompt that the provider had in its cache.
     pub cached_tokens: u64,
     /// The tokens of the answer.
     pub output_tokens: u64,
-    /// What the gateway bills, in US dollars, where its answer says so.
+    /// What the gateway bills, in US dollars, if its answer says so.
     pub cost: Option<f64>,
 
     /// The number of the request whose prompt this one continues.
@@ -202,16 +203,16 @@ pub struct SeenRequest {
     pub marks: Vec<Mark>,
 }
 
-/// Something that stands out in a request. `Display` says it in words.
+/// Something that stands out in a request. `Display` describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mark {
-    /// A call of a model without a session.
+    /// A call to a model without a session.
     Missing,
-    /// The header of the session is there more than once, so that the gateway reads all its values
-    /// as one id.
+    /// The session header appears more than once, so that the gateway reads all its values as one
+    /// id.
     Doubled,
-    /// The session is longer than 128 characters, or not of visible ASCII characters alone.
+    /// The session is longer than 128 characters, or not all of them are visible ASCII characters.
     Malformed,
     /// It continues a prompt of another session.
     Moved {
@@ -219,11 +220,11 @@ pub enum Mark {
         continues: u64,
         /// The session of that request.
         from: String,
-        /// Whether the conversation was in this session before. If it was not, then this may be a
-        /// fork; if it was, then it goes to and fro between sessions.
+        /// Whether the conversation was in this session before. If not, this may be a fork; if so,
+        /// the conversation goes back and forth between sessions.
         back: bool,
     },
-    /// Its session holds another conversation, too.
+    /// Its session contains another conversation as well.
     Shared {
         /// The number of the request that its conversation began with.
         conversation: u64,
@@ -231,12 +232,12 @@ pub enum Mark {
         other: u64,
     },
     /// It is in [`Session::process`](crate::Session), the session of the whole process: right for a
-    /// program of one conversation, wrong for a server. No [fault](Self::is_fault) in itself.
+    /// program with one conversation, wrong for a server. Not a [fault](Self::is_fault) in itself.
     ProcessSession,
 }
 
 impl Mark {
-    /// One word for it: `missing`, `doubled`, `malformed`, `moved`, `shared` or `process`.
+    /// Returns its name: `missing`, `doubled`, `malformed`, `moved`, `shared` or `process`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -248,17 +249,17 @@ impl Mark {
         }
     }
 
-    /// Whether it is wrong in any program.
+    /// Returns whether it is wrong in any program.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Self::ProcessSession)
     }
 
-    /// Whether it may be a fork: a conversation that goes on in a session in which it never was.
+    /// Returns whether it may be a fork: a conversation that goes on in a session new to it.
     pub fn may_be_fork(&self) -> bool {
         matches!(self, Self::Moved { back: false, .. })
     }
 
-    /// The same as JSON: its `name`, the `reason` in words, and its fields.
+    /// Returns it as JSON: its `name`, the `reason` in words, and its fields.
     pub fn to_json(&self) -> Value {
         let mut mark = json!({"name": self.name(), "reason": self.to_string()});
         match self {
@@ -288,9 +289,9 @@ impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("no session"),
-            Self::Doubled => f.write_str("the session's header is there more than once"),
+            Self::Doubled => f.write_str("the session header appears more than once"),
             Self::Malformed => f.write_str(
-                "the session is no id of 1 to 128 visible ASCII characters without a space",
+                "the session is not an id of 1 to 128 visible ASCII characters without spaces",
             ),
             Self::Moved {
                 continues,
@@ -304,18 +305,18 @@ impl fmt::Display for Mark {
                 continues, from, ..
             } => write!(
                 f,
-                "moved: it continues #{continues}, which was in session {from}, \
-                and the conversation was in this session before"
+                "moved back to this session: it continues #{continues}, \
+                which was in session {from}"
             ),
             Self::Shared {
                 conversation,
                 other,
             } => write!(
                 f,
-                "shared: its session holds the conversation that began with #{conversation} \
+                "shared: its session contains the conversation that began with #{conversation} \
                 and the one that began with #{other}"
             ),
-            Self::ProcessSession => f.write_str("in the session of the whole process"),
+            Self::ProcessSession => f.write_str("in the process's session"),
         }
     }
 }
@@ -381,30 +382,33 @@ impl SeenRequest {
         request
     }
 
-    /// Whether it asks a model, and so must be in a session. One for the list of models does not.
+    /// Returns whether it asks a model, and so needs a session. One for the list of models does
+    /// not.
     pub fn asks_a_model(&self) -> bool {
         self.method == Method::POST
             && (self.model.is_some() || Call::at_end_of(&self.path).is_some())
     }
 
-    /// Whether a mark of it is a [fault](Mark::is_fault).
+    /// Returns whether one of its marks is a [fault](Mark::is_fault).
     pub fn has_fault(&self) -> bool {
         self.marks.iter().any(Mark::is_fault)
     }
 
-    /// Whether it was answered with an error, or not to its end.
+    /// Returns whether it was answered with an error, or its answer was cut off.
     pub fn is_refused(&self) -> bool {
         let status = self.status;
         self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
     }
 
-    /// Whether one who looks for what goes wrong should see it: it has a fault or was refused.
+    /// Returns whether it has a fault or was refused.
     pub fn stands_out(&self) -> bool {
         self.has_fault() || self.is_refused()
     }
 
-    /// What kind of call it looks like: `title`, `summary`, `commit message`, `models` or `call`. A
-    /// guess by the words of a prompt without tools, for the eye alone.
+    /// Returns what kind of call it looks like: `title`, `summary`, `commit message` or `call`, or,
+    /// for a request that does not ask a model, `models` or `request`.
+    ///
+    /// This is a guess by the words of a prompt without tools, for people to read.
     pub fn kind(&self) -> &'static str {
         if !self.asks_a_model() {
             return match self.path.ends_with("/models") {
@@ -427,7 +431,7 @@ impl SeenRequest {
         }
     }
 
-    /// What the call is, in a few words: `title: 'Generate a title…', kimi-k3, 2 messages, no
+    /// Describes the call in a few words: `title: 'Generate a title…', kimi-k3, 2 messages, no
     /// tools`.
     pub fn name(&self) -> String {
         if !self.asks_a_model() {
@@ -451,7 +455,7 @@ impl SeenRequest {
         format!("{}: {}", self.kind(), parts.join(", "))
     }
 
-    /// The same as JSON, without the body and without what carries a key.
+    /// Returns it as JSON, without the body, and with headers that may carry a key hidden.
     pub fn to_json(&self) -> Value {
         let headers: serde_json::Map<String, Value> = (self.headers.keys())
             .map(|name| (name.as_str().to_owned(), shown(&self.headers, name).into()))
@@ -536,7 +540,7 @@ impl fmt::Display for SeenRequest {
     }
 }
 
-/// Copies a header, and marks it where it carries a key.
+/// Copies a header, and marks it as sensitive if it may carry a key.
 fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
     let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("it is a header's name");
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header's value");
@@ -544,7 +548,7 @@ fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValu
     (name, copy)
 }
 
-/// Whether a header's name speaks of a key, whoever's it is.
+/// Returns whether a header's name suggests a key, of any service.
 fn is_secret(name: &HeaderName) -> bool {
     const WORDS: [&str; 9] = [
         "auth",
@@ -560,7 +564,8 @@ fn is_secret(name: &HeaderName) -> bool {
     WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
-/// A header as the gateway reads it: several values joined by commas, and an empty one as none.
+/// Returns a header as the gateway reads it: several values are joined by commas, and an empty one
+/// is `None`.
 pub(super) fn value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let values: Vec<String> = headers
         .get_all(name)
@@ -570,7 +575,7 @@ pub(super) fn value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     Some(values.join(", ")).filter(|value| !value.is_empty())
 }
 
-/// A header for the eye, without a key.
+/// Returns a header to show, without a key.
 fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
     match headers.get_all(name).iter().any(HeaderValue::is_sensitive) {
         true => "(hidden)".to_owned(),
@@ -578,34 +583,34 @@ fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
     }
 }
 
-/// The beginning of an excerpt, cut between words.
+/// Returns the beginning of an excerpt, cut between words.
 fn short(words: &str) -> String {
     const LENGTH: usize = 40;
     let Some((end, _)) = words.char_indices().nth(LENGTH) else {
         return words.to_owned();
     };
-    // A first word that is too long is cut itself.
+    // If the first word is too long, it is cut.
     let end = words[..end].rfind(' ').unwrap_or(end);
     format!("{}…", &words[..end])
 }
 
-/// What is behind the lock.
+/// The state of a log, behind its lock.
 #[derive(Debug)]
 struct Records {
     limits: Limits,
     last: u64,
     revision: u64,
     requests: BTreeMap<u64, Recorded>,
-    /// The numbers of those that do not stand out: they are dropped first.
+    /// The numbers of the requests that do not stand out, which are dropped first.
     inconspicuous: BTreeSet<u64>,
-    /// The requests by the revision of their last change.
+    /// The numbers of the requests, by the revision of their last change.
     changes: BTreeMap<u64, u64>,
     dropped: u64,
     dropped_faults: u64,
-    /// The numbers of those whose body is kept, the oldest first, and how long these are in all.
+    /// The lengths of the bodies that are kept, by the numbers of their requests, and the sum.
     bodies: BTreeMap<u64, usize>,
     body_bytes: usize,
-    /// The prompts of those that have no status yet, and may never have one.
+    /// The prompts of the requests that have no status yet, and may never have one.
     pending: BTreeMap<u64, Prompt>,
     continuity: Continuity,
     forks: HashSet<(String, String)>,
@@ -624,7 +629,7 @@ impl Default for Records {
     }
 }
 
-/// A request that was read, and is not recorded yet.
+/// A request that was read, but is not recorded yet.
 #[derive(Debug)]
 pub(super) struct Unrecorded {
     pub request: SeenRequest,
@@ -632,7 +637,7 @@ pub(super) struct Unrecorded {
 }
 
 impl Unrecorded {
-    /// Reads a request. This is the work that needs no lock.
+    /// Reads a request, which needs no lock.
     pub fn read(head: &Parts, body: Option<Bytes>) -> Self {
         let prompt = body.as_ref().and_then(|body| Prompt::read(body));
         Self {
@@ -643,7 +648,7 @@ impl Unrecorded {
 }
 
 impl Log {
-    /// A log that keeps this much.
+    /// Creates a log with these limits.
     pub fn with_limits(limits: Limits) -> Self {
         Self(Arc::new(Shared {
             records: Mutex::new(Records::new(limits)),
@@ -651,16 +656,16 @@ impl Log {
         }))
     }
 
-    /// Records a request whose body has come in, and tells its number.
+    /// Records a request with its whole body, and returns its number.
     ///
-    /// The body is read before the log is locked: a long one keeps no other call waiting.
+    /// The body is read before the log is locked: a long one does not keep other calls waiting.
     pub fn record(&self, head: &Parts, body: impl Into<Bytes>) -> u64 {
         // Copied, because it may be a slice of a larger buffer.
         let body = Bytes::copy_from_slice(&body.into());
         self.push(Unrecorded::read(head, Some(body)), None)
     }
 
-    /// Records a request, and what it was answered where that is known.
+    /// Records a request, and how it was answered if that is known.
     pub(super) fn push(&self, mut unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
         if let Some(prompt) = &mut unrecorded.prompt {
             prompt.shorten();
@@ -674,32 +679,34 @@ impl Log {
         })
     }
 
-    /// Says what a request was answered, as far as it is known by now. What is none in the answer
-    /// stays as it was, so that a stream's status can be told before its usage.
+    /// Records how a request was answered, as far as that is known. A field that is `None` in the
+    /// answer leaves the record as it is, so that a stream's status can come before its usage.
     pub fn answer(&self, number: u64, answer: &Answer) {
         self.change(|records| records.answer(number, answer));
     }
 
-    /// The requests that are kept, in the order in which they came.
+    /// Returns the requests that are kept, in the order in which they came.
     pub fn requests(&self) -> Vec<SeenRequest> {
         let records = self.records();
         let requests = records.requests.values();
         requests.map(|recorded| recorded.request.clone()).collect()
     }
 
-    /// The same, and forgets them. Later ones are still known to continue them.
+    /// Returns the requests that are kept, and forgets them. Later ones are still known to continue
+    /// them.
     pub fn take(&self) -> Vec<SeenRequest> {
         self.records().take()
     }
 
-    /// The request of this number, where it is kept.
+    /// Returns the request with this number, if it is kept.
     pub fn get(&self, number: u64) -> Option<SeenRequest> {
         let records = self.records();
         let recorded = records.requests.get(&number);
         recorded.map(|recorded| recorded.request.clone())
     }
 
-    /// The requests before this number that meet a condition, the latest first, and at most so many.
+    /// Returns the requests before this number that meet a condition: at most `count`, the latest
+    /// first.
     pub fn latest(
         &self,
         before: u64,
@@ -713,18 +720,19 @@ impl Log {
         found.cloned().collect()
     }
 
-    /// How many requests were dropped, because there were more than the [limit](Limits::requests).
+    /// Returns how many requests were dropped because there were more than the
+    /// [limit](Limits::requests).
     pub fn dropped(&self) -> u64 {
         self.records().dropped
     }
 
-    /// How many of the dropped ones [stood out](SeenRequest::stands_out). They are dropped only where
-    /// there is no other.
+    /// Returns how many of the dropped requests [stood out](SeenRequest::stands_out). They are
+    /// dropped only if no other request is left.
     pub fn dropped_faults(&self) -> u64 {
         self.records().dropped_faults
     }
 
-    /// Each request as it comes, and again when it changes.
+    /// Returns each request as it comes, and again when it changes.
     ///
     /// ```
     /// # use http::Request;
@@ -750,8 +758,8 @@ impl Log {
         }
     }
 
-    /// Declares that `fork` is a fork of `original`, both of them ids: then a call that moves from
-    /// that session to this one is right. It does not matter whether this is said before or after.
+    /// Declares that the session with the id `fork` is a fork of the one with the id `original`: a
+    /// call that moves from `original` to `fork`, before or after this, is not marked.
     pub fn expect_fork(&self, original: impl AsRef<str>, fork: impl AsRef<str>) {
         let (from, to) = (original.as_ref(), fork.as_ref());
         self.change(|records| {
@@ -763,7 +771,7 @@ impl Log {
         });
     }
 
-    /// Takes every call that [may be a fork](Mark::may_be_fork) for one.
+    /// Treats every call that [may be a fork](Mark::may_be_fork) as one.
     pub fn allow_forks(&self) {
         self.change(|records| {
             records.all_forks = true;
@@ -785,24 +793,24 @@ impl Log {
     }
 }
 
-/// The requests of a [`Log`] as they come. Made by [`Log::changes`].
+/// The requests of a [`Log`] as they come. Created by [`Log::changes`].
 #[derive(Debug)]
 pub struct Changes {
     log: Weak<Shared>,
     changed: watch::Receiver<()>,
-    /// The revision up to which they were given.
+    /// The revision up to which changes were returned.
     seen: u64,
 }
 
 impl Changes {
-    /// The most requests that are given at once.
+    /// The most requests that `next` returns.
     const BATCH: usize = 1000;
 
-    /// Waits for requests that are new or have changed, and gives at most 1,000 of them, those that
-    /// changed first first. One that changes twice meanwhile is given once, one that is dropped
-    /// meanwhile is not.
+    /// Waits for requests that are new or have changed, and returns at most 1,000 of them, in the
+    /// order of their last change. A request that changed several times since the last call is
+    /// returned once; one that was dropped is not returned.
     ///
-    /// None once the log is gone. It can be dropped while it waits, and nothing is lost.
+    /// Returns `None` once the log is gone. This method is cancel safe.
     pub async fn next(&mut self) -> Option<Vec<SeenRequest>> {
         loop {
             let requests = self.so_far()?;
@@ -813,7 +821,7 @@ impl Changes {
         }
     }
 
-    /// Those that have changed since the last time; none once the log is gone.
+    /// Returns the requests that have changed since the last call, or `None` once the log is gone.
     fn so_far(&mut self) -> Option<Vec<SeenRequest>> {
         let log = Log(self.log.upgrade()?);
         let records = log.records();
@@ -827,7 +835,7 @@ impl Changes {
 }
 
 impl Records {
-    /// The most calls that wait for their status at once.
+    /// The most calls that can wait for their status at the same time.
     const PENDING: usize = 1024;
 
     fn new(limits: Limits) -> Self {
@@ -880,7 +888,7 @@ impl Records {
     }
 
     fn answer(&mut self, number: u64, answer: &Answer) {
-        // A call that was refused counts for nothing.
+        // A call that was refused is ignored.
         let judged = match answer.status {
             Some(status) if status.is_success() => self.pending.remove(&number),
             Some(_) => {

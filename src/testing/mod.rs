@@ -1,9 +1,9 @@
 //! A loopback gateway to test a client against.
 //!
 //! [`Gateway`] answers like OpenCode Zen and Go, on a free port of the loopback interface. It
-//! refuses what the real one refuses, picks providers as the real one does, and tells afterwards
-//! which request came in which session. So a test of your own client finds the call path that
-//! forgets the session:
+//! refuses what the real one refuses, picks providers as the real one does, and reports which
+//! request came in which session. So a test of your own client finds the call path that forgets the
+//! session:
 //!
 //! ```
 //! use reqwest_opencode_session::testing::Gateway;
@@ -20,7 +20,7 @@
 //!
 //! let session = Session::new();
 //! async {
-//!     // Here your agent does all that it does in a conversation.
+//!     // Here, your agent does everything that it does in a conversation.
 //!     let response = client
 //!         .post(gateway.url("/zen/go/v1/chat/completions"))
 //!         .bearer_auth(Gateway::KEY)
@@ -44,25 +44,25 @@
 //! - **Endpoints** of both families of addresses, `/zen` and `/inference`: chat completions,
 //!   responses, messages and `generateContent`, whole and as streams that come in several pieces;
 //!   the lists of models, Go's limits, and the classifier. A 404 names the nearest path.
-//! - **Refusals**: 500 for a body that is no JSON; `ModelError` for a model that is none of
-//!   [`models`](GatewayBuilder::models); `AuthError` for a key that it does not know; then
-//!   `MissingSessionID` where OpenCode Go, or a free model, is asked without a session. A model
-//!   whose name ends in `-free` is a free one. [`Fault`] has the limits and outages.
-//! - **Routing**: the session picks a provider by the gateway's own hash; a provider that answered
+//! - **Refusals**: 500 for a body that is not JSON; `ModelError` for a model that is not one of
+//!   [`models`](GatewayBuilder::models); `AuthError` for an unknown key; then `MissingSessionID`
+//!   for a call to OpenCode Go, or to a free model, without a session. A model whose name ends in
+//!   `-free` is a free one. [`Fault`] has the limits and outages.
+//! - **Routing**: the session picks a provider by the real gateway's hash; a provider that answered
 //!   a session before is picked again. Without a session, the key's workspace decides.
 //! - **Usage**: the start of a prompt is cached as far as the provider has seen it at the start of
-//!   any prompt of this conversation, without `cache_control`. Tokens are counted roughly, one for
+//!   any prompt of this conversation, without `cache_control`. Tokens are counted roughly, one per
 //!   four bytes. Each answer says what it costs, for the three models whose prices are known.
-//! - **Bounds**: it serves several calls at once, and keeps no more than its [`Limits`] say.
+//! - **Bounds**: it serves several calls at once, and keeps no more than its [`Limits`] allow.
 //!
-//! It says nothing of substance.
+//! Its answers have no meaningful text unless you set a [`Reply`].
 //!
 //! # What it sees
 //!
-//! [`Gateway::requests`] are the calls, with what each of them asked and was answered, and what
-//! [stands out](Mark) in its session: there is none, it moved, or several conversations share it.
-//! The assertions of [`Gateway`] fail with a list of such calls by name. [`Log`] is the record
-//! behind that, which a proxy in front of the real gateway can keep, too.
+//! [`Gateway::requests`] returns the calls, with what each of them asked for, how it was answered,
+//! and what [stands out](Mark) in its session: that it is missing, that it moved, or that several
+//! conversations share it. The assertions of [`Gateway`] fail with a list of these calls. They are
+//! recorded in a [`Log`], which a proxy in front of the real gateway can keep as well.
 
 mod answer;
 mod cache;

@@ -1,4 +1,4 @@
-//! What the connection is to do with a request, and the shapes of what is not an answer of a model.
+//! What to do with a request, and the answers that do not come from a model.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 
 use super::answer::Answer;
 
-/// What the connection is to do with a request.
+/// What to do with a request.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub delay: Duration,
-    /// Where it has no status, the connection is closed.
+    /// If it has no status, the connection is closed.
     pub answer: Answer,
     pub headers: HeaderMap,
-    /// The body, in the pieces that it is sent in.
+    /// The body, in the pieces in which it is sent.
     pub frames: Vec<Bytes>,
-    /// Whether the connection is closed half way through them.
+    /// Whether the connection is closed halfway through the body.
     pub cut: bool,
 }
 
@@ -49,7 +49,7 @@ impl Outcome {
         Self::error_with(status, kind, message, "")
     }
 
-    /// An error whose outer object has more fields.
+    /// Returns an error whose outer object has more fields.
     fn error_with(status: StatusCode, kind: &str, message: &str, fields: &str) -> Self {
         let body = format!(
             r#"{{"type":"error","error":{}{fields}}}"#,
@@ -65,7 +65,7 @@ impl Outcome {
         outcome
     }
 
-    /// The answer of OpenCode Go to a request without a session.
+    /// Returns OpenCode Go's answer to a request without a session.
     pub fn missing_session() -> Self {
         let message = "Error from provider (Console Go): Request is missing \
             x-opencode-session and cannot be routed efficiently. \
@@ -79,7 +79,7 @@ impl Outcome {
         Self::refusal(StatusCode::SERVICE_UNAVAILABLE, kind, message, body)
     }
 
-    /// What a body that is no JSON gets.
+    /// Returns the answer to a body that is not JSON.
     pub fn internal_error() -> Self {
         let body = Bytes::from_static(b"Internal server error");
         let mut outcome = Self::with(
@@ -96,7 +96,7 @@ impl Outcome {
         Self::error(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge", &message)
     }
 
-    /// What a browser gets that asks whether a page of another origin may send a request.
+    /// Returns the answer to a browser that asks what a page of another origin may send.
     pub fn preflight() -> Self {
         let headers = [
             ("access-control-allow-origin", "*"),
@@ -122,7 +122,7 @@ impl Outcome {
 }
 
 fn error(kind: &str, message: &str) -> String {
-    // Written out, because the fields have this order.
+    // Written out, to keep the order of the fields.
     format!(
         r#"{{"type":{},"message":{}}}"#,
         Value::from(kind),
@@ -130,7 +130,7 @@ fn error(kind: &str, message: &str) -> String {
     )
 }
 
-/// Something that goes wrong with a request that is otherwise in order.
+/// Something that goes wrong with a request that would otherwise succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -138,7 +138,7 @@ pub enum Fault {
     Status(StatusCode),
     /// 429 `RateLimitError`, with `retry-after` in whole seconds.
     RateLimit {
-        /// How long the client is to wait.
+        /// How long the client should wait.
         retry_after: Duration,
     },
     /// 429 `GoUsageLimitError`: a limit of OpenCode Go is used up, and `retry-after` is an hour.
@@ -148,8 +148,8 @@ pub enum Fault {
     FreeUsageLimit,
     /// 503 `api_error`: the model has no provider at the moment.
     Unavailable,
-    /// 307 to this address, absolute or not.
-    /// [`Gateway::elsewhere`](super::Gateway::elsewhere) is one that is no target.
+    /// 307 to this address, absolute or not, such as
+    /// [`Gateway::elsewhere`](super::Gateway::elsewhere), which is a non-target.
     Redirect {
         /// The value of the header `location`.
         location: String,
@@ -158,12 +158,12 @@ pub enum Fault {
     Delay(Duration),
     /// The connection is closed without an answer.
     CloseBeforeAnswer,
-    /// The connection is closed half way through the answer's body.
+    /// The connection is closed halfway through the answer's body.
     CloseMidAnswer,
 }
 
 impl Fault {
-    /// What happens instead of an answer; none where there is one.
+    /// Returns what happens instead of an answer, or `None` if there is an answer.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         const HOUR: Duration = Duration::from_secs(3600);
         let limit = |kind: &str, message: &str, fields: &str, after: Duration| {
@@ -204,7 +204,7 @@ impl Fault {
                     answer: Answer::with_status(StatusCode::TEMPORARY_REDIRECT),
                     ..Outcome::default()
                 };
-                // What is no header's value cannot be followed either.
+                // What is not a valid header value cannot be followed either.
                 let location = HeaderValue::from_str(location).ok()?;
                 outcome.headers.insert(LOCATION, location);
                 outcome

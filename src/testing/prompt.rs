@@ -1,4 +1,4 @@
-//! What a request asks of a model, read from its body in whichever wire format.
+//! What a request asks of a model, read from its body in any wire format.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -8,17 +8,17 @@ use serde_json::{Map, Value};
 /// The longest excerpt of a prompt that is kept, in characters.
 const WORDS: usize = 120;
 
-/// The longest growing string, in bytes, that is compared word by word.
+/// The longest prompt of one string, in bytes, that is compared word by word.
 const LONGEST_STRING: usize = 1 << 20;
 
-/// The longest beginnings of a prompt that are compared, one for each message. No conversation goes
-/// on by more of them at once.
+/// How many of a prompt's longest beginnings are compared, one for each message. No conversation
+/// grows by more messages from one call to the next.
 const BEGINNINGS: usize = 4096;
 
 /// How much of a prompt's messages, in bytes, is searched for an earlier answer.
 const SEARCHED: usize = 64 << 10;
 
-/// The last answers of a prompt that are read.
+/// How many of a prompt's last answers are read.
 const ANSWERS: usize = 8;
 
 /// One prompt, in the order in which a provider reads it: tools, system prompt, messages.
@@ -31,12 +31,12 @@ pub(super) struct Prompt {
     pub messages: usize,
     /// The first words of the system prompt.
     pub system: Option<String>,
-    /// The first words of the last message of the user.
+    /// The first words of the user's last message.
     pub user: Option<String>,
-    /// All that the provider reads, as text. Markers for its cache are left out, and a message
-    /// has the same text whether its content is a string or a list of one text.
+    /// Everything that the provider reads, as text, without markers for its cache. A message has
+    /// the same text whether its content is a string or a list of one text.
     pub text: String,
-    /// Where in the text the messages begin.
+    /// The position in the text where the messages begin.
     pub messages_at: usize,
     pub outline: Outline,
 }
@@ -46,31 +46,31 @@ pub(super) struct Prompt {
 pub(super) struct Outline {
     /// Tools and system prompt.
     pub head: u64,
-    /// One for each of the last messages: all from the head to that message.
+    /// One for each of the last messages: everything from the head to that message.
     pub beginnings: Vec<u64>,
-    /// The same without the head, from the first answer of the model on: a history that holds an
-    /// answer is known again under another system prompt.
+    /// The same without the head, from the first answer of the model on: a history that contains an
+    /// answer is recognised under another system prompt.
     pub histories: Vec<Option<u64>>,
-    /// For a prompt that is one string: its beginnings, word by word.
+    /// If the prompt is one string: its beginnings, word by word.
     pub words: Vec<u64>,
-    /// The last answers of the model that the prompt holds, the latest last.
+    /// The last answers of the model in the prompt, the latest last.
     pub answers: Vec<Excerpt>,
 }
 
-/// A few pieces of a text by which it is found in another one.
+/// A few pieces of a text, by which it is found in another text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Excerpt(Vec<Box<str>>);
 
 impl Excerpt {
-    /// The pieces' most and longest, in characters.
+    /// The largest number of pieces, and the longest piece, in characters.
     const PIECES: usize = 4;
     const LENGTH: usize = 48;
-    /// Shorter ones are in any text.
+    /// Shorter pieces occur in any text.
     const SHORTEST: usize = 4;
 
-    /// Pieces spread over a text: a client that sends a summary on may trim it at both ends.
+    /// Takes pieces from all over a text: a client may trim a summary at both ends.
     pub fn of(text: &str) -> Option<Self> {
-        // These look otherwise inside of JSON.
+        // These characters look different inside JSON.
         let apart = |character: char| character.is_control() || matches!(character, '"' | '\\');
         let lines = || text.split(apart).map(str::trim);
         let mut long: Vec<&str> = lines()
@@ -95,7 +95,7 @@ impl Excerpt {
 }
 
 impl Prompt {
-    /// Reads a body; none where it is no JSON. One that is no object asks for nothing.
+    /// Reads a body; returns `None` if it is not JSON. One that is not an object asks for nothing.
     pub fn read(body: &[u8]) -> Option<Self> {
         let Value::Object(body) = serde_json::from_slice(body).ok()? else {
             return Some(Self::default());
@@ -103,11 +103,11 @@ impl Prompt {
         Some(Self::of(body))
     }
 
-    /// Keeps of its text the beginning of the messages alone, in which an answer is looked for.
+    /// Keeps only the beginning of its messages' text, which is searched for an answer.
     pub fn shorten(&mut self) {
         self.text.drain(..self.messages_at);
         self.messages_at = 0;
-        // All of a string that grows, because the answer comes after what it was.
+        // A prompt of one string is kept whole, because the answer comes after the earlier prompt.
         if self.outline.words.is_empty() {
             let end = (0..=SEARCHED.min(self.text.len()))
                 .rev()
@@ -202,7 +202,7 @@ impl Prompt {
     }
 }
 
-/// Leaves out what changes without changing what a model reads.
+/// Removes differences that make no difference to the model.
 fn normalize(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(normalize),
@@ -221,7 +221,7 @@ fn normalize(value: &mut Value) {
     }
 }
 
-/// The text of a list that holds one text and nothing else.
+/// Returns the text of a list that contains one text and nothing else.
 fn sole_text(content: &Value) -> Option<String> {
     let [Value::Object(block)] = &content.as_array()?[..] else {
         return None;
@@ -239,7 +239,7 @@ fn role(message: &Value) -> &str {
     message["role"].as_str().unwrap_or_default()
 }
 
-/// Whether the model said it.
+/// Returns whether the model said it.
 fn is_answer(message: &Value) -> bool {
     matches!(role(message), "assistant" | "model")
         || matches!(
@@ -248,7 +248,8 @@ fn is_answer(message: &Value) -> bool {
         )
 }
 
-/// Whether it is a message of the user. One without a role is, unless it is an item of another type.
+/// Returns whether it is a message of the user. One without a role is, unless it is an item of
+/// another type.
 fn is_users(message: &Value) -> bool {
     match role(message) {
         "user" => true,
@@ -257,14 +258,14 @@ fn is_users(message: &Value) -> bool {
     }
 }
 
-/// Whether it is the result of a tool or a search inside of a message.
+/// Returns whether it is the result of a tool or a search inside a message.
 fn is_result(block: &Value) -> bool {
     let kind = block["type"].as_str();
     kind.is_some_and(|kind| kind.ends_with("tool_result") || kind == "search_result")
 }
 
-/// A message as text, its role first and its content before its other fields, so that the text of
-/// a message that grows begins with what it was.
+/// Writes a message as text: its role, its content, then its other fields, so that the text of a
+/// message that grows begins with its earlier text.
 fn write_message(message: &Value, text: &mut String) {
     match message {
         Value::String(string) => {
@@ -285,7 +286,7 @@ fn write_message(message: &Value, text: &mut String) {
                 }
             }
             for (name, field) in fields {
-                // An item of Responses may or may not say that it is a message.
+                // In the Responses format, a message may or may not have a type.
                 if !matches!(
                     name.as_str(),
                     "role" | "content" | "parts" | "type" | "id" | "status"
@@ -300,7 +301,7 @@ fn write_message(message: &Value, text: &mut String) {
     text.push('\n');
 }
 
-/// The texts of a message, without tools' calls and answers.
+/// Returns the texts of a message, without tool calls and their results.
 fn plain_text(message: &Value) -> String {
     match message {
         Value::String(text) => text.clone(),
@@ -322,7 +323,7 @@ fn plain_text(message: &Value) -> String {
     }
 }
 
-/// The beginning of a text on one line.
+/// Returns the beginning of a text, on one line.
 fn first_words(text: &str) -> Option<String> {
     let mut words = String::new();
     let mut count = 0;
@@ -370,7 +371,7 @@ fn tool_names(tools: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The hashes of a string's beginnings, each of which ends where a word or a gap does.
+/// Returns the hashes of a string's beginnings, each of which ends where a word or a gap does.
 fn word_hashes(head: u64, text: &str) -> Vec<u64> {
     if text.len() > LONGEST_STRING {
         return vec![];
@@ -392,7 +393,7 @@ fn word_hashes(head: u64, text: &str) -> Vec<u64> {
     hashes
 }
 
-/// The same in one process; it is never stored.
+/// Returns a hash that is stable within one process; it is never stored.
 fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -12,17 +12,17 @@ use super::endpoint::{Family, Format};
 pub enum Reply {
     /// A text.
     Text(String),
-    /// A call of one of the client's tools.
+    /// A call to one of the client's tools.
     ToolCall {
         /// The tool's name.
         name: String,
-        /// The call's arguments, an object.
+        /// The call's arguments, as a JSON object.
         arguments: Value,
     },
 }
 
 impl Reply {
-    /// How many tokens it has: the gateway's price list says nothing of how they are counted.
+    /// Returns how many tokens it has. OpenCode's prices do not say how tokens are counted.
     pub(super) fn tokens(&self) -> u64 {
         match self {
             Self::Text(text) => tokens(text),
@@ -49,7 +49,7 @@ pub(super) struct Completion<'a> {
 type Event = (Option<&'static str>, Value);
 
 impl Completion<'_> {
-    /// The answer as one JSON document.
+    /// Returns the answer as one JSON document.
     pub fn json(&self) -> Value {
         let answer = match self.format {
             Format::ChatCompletions => self.chat_completion(),
@@ -60,7 +60,7 @@ impl Completion<'_> {
         merged(answer, json!({"cost": self.cost}))
     }
 
-    /// The answer as a stream, in the pieces that it is sent in. What the call costs comes last.
+    /// Returns the answer as a stream, in the pieces in which it is sent. The cost comes last.
     pub fn stream(&self) -> Vec<Bytes> {
         let cost = &self.cost;
         let ping = |name| (name, json!({"type": "ping", "cost": cost}));
@@ -88,7 +88,7 @@ impl Completion<'_> {
         format!("{prefix}{}", self.number)
     }
 
-    /// The reply's text, or the text of its arguments, in the pieces that a stream brings it in.
+    /// Returns the reply's text, or that of its arguments, in the pieces of a stream.
     fn pieces(&self) -> Vec<String> {
         let text = match &self.reply {
             Reply::Text(text) => text.clone(),
@@ -417,7 +417,7 @@ impl Completion<'_> {
         match &self.reply {
             Reply::Text(text) => json!([{"text": text}]),
             Reply::ToolCall { name, arguments } => {
-                // The SDKs warn where a call has no signature of the thought behind it.
+                // The SDKs warn if a call has no signature of the thought behind it.
                 json!([{
                     "functionCall": {"name": name, "args": arguments},
                     "thoughtSignature": "bG9vcGJhY2s=",
@@ -445,7 +445,7 @@ impl Completion<'_> {
     }
 }
 
-/// A rough count of tokens: one for every four bytes that there are or have begun.
+/// Returns a rough count of tokens: one for every four bytes, rounded up.
 pub(super) fn tokens(text: &str) -> u64 {
     text.len().div_ceil(4) as u64
 }
@@ -454,7 +454,7 @@ fn output_text(text: &str) -> Value {
     json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
 }
 
-/// One object with the fields of both.
+/// Returns one object with the fields of both.
 fn merged(mut object: Value, fields: Value) -> Value {
     if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
         object.extend(fields);

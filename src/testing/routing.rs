@@ -2,8 +2,8 @@
 
 /// One of the providers that serve a model.
 ///
-/// The gateway keeps those of the lowest priority, repeats each by its weight, and lets the
-/// session's hash index into that list.
+/// The gateway takes those of the lowest priority, repeats each by its weight, and uses the
+/// session's hash as an index into that list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Provider {
     pub(super) name: String,
@@ -12,7 +12,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// A provider of weight 1 and priority 0.
+    /// Creates a provider of weight 1 and priority 0.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -21,14 +21,14 @@ impl Provider {
         }
     }
 
-    /// How often it stands in the list that sessions pick from. A provider of weight 0 is disabled.
+    /// Sets how often it appears in the list that sessions pick from. Weight 0 disables it.
     #[must_use]
     pub fn weight(mut self, weight: u8) -> Self {
         self.weight = weight.into();
         self
     }
 
-    /// Only the enabled providers of the lowest priority are picked from.
+    /// Sets its priority. Only enabled providers of the lowest priority are picked.
     #[must_use]
     pub fn priority(mut self, priority: u32) -> Self {
         self.priority = priority;
@@ -36,7 +36,7 @@ impl Provider {
     }
 }
 
-/// The provider that this sticky id picks.
+/// Returns the provider that this sticky id picks.
 pub(super) fn pick<'a>(providers: &'a [Provider], sticky_id: &str) -> Option<&'a Provider> {
     let enabled = || providers.iter().filter(|provider| provider.weight > 0);
     let lowest = enabled().map(|provider| provider.priority).min()?;

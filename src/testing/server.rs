@@ -25,14 +25,14 @@ use super::log::{Log, Unrecorded};
 use super::outcome::Outcome;
 use super::state::State;
 
-/// How much of a body that is too long, in bytes, is read and thrown away before it is refused: few
-/// clients look at an answer before they have sent all.
+/// How many bytes more than the limit are read and discarded before a body is refused: few clients
+/// read an answer before they have sent everything.
 const DRAINED: usize = 1 << 30;
 
-/// A body that is longer, in bytes, is read on a thread of its own, so that no other call waits.
+/// A body longer than this, in bytes, is parsed on another thread, so that no other call waits.
 const LONG: usize = 128 << 10;
 
-/// A server on a thread of its own, so that it serves clients of any runtime, and of none.
+/// A server on a thread of its own, for clients on any runtime or none.
 #[derive(Debug)]
 pub(super) struct Server {
     pub address: SocketAddr,
@@ -46,9 +46,9 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Service {
     pub log: Log,
-    /// None where it is no gateway, but a stranger to it.
+    /// `None` if this is not the gateway, but a stranger.
     pub state: Option<Mutex<State>>,
-    /// The longest body that it takes, in bytes.
+    /// The longest body that it accepts, in bytes.
     pub body: usize,
     pub header_timeout: Duration,
 }
@@ -82,7 +82,7 @@ impl Server {
         })
     }
 
-    /// Answers on another port, too, until the server stops.
+    /// Answers on another address as well, until the server stops.
     pub fn serve_also(&self, address: SocketAddr, service: Service) -> io::Result<SocketAddr> {
         let (listener, address) = listen(address)?;
         self.runtime.spawn(serve(listener, Arc::new(service)));
@@ -98,7 +98,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // Its panic was reported when it happened.
+            // A panic was reported when it happened.
             let _ = thread.join();
         }
     }
@@ -109,7 +109,7 @@ fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     listener.set_nonblocking(true)?;
     let mut address = listener.local_addr()?;
     if let SocketAddr::V6(address) = &mut address {
-        // A URL has no place for it.
+        // A URL cannot contain it.
         address.set_scope_id(0);
     }
     Ok((listener, address))
@@ -130,11 +130,11 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
     let connections = Arc::new(connections);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely: connections that end give some back.
+            // Most likely out of file descriptors, until some connections end.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        // Without it an answer's small pieces wait for each other.
+        // Otherwise, an answer's small pieces wait for each other.
         let _ = stream.set_nodelay(true);
         let (connections, service) = (Arc::clone(&connections), Arc::clone(&service));
         tokio::spawn(async move {
@@ -143,10 +143,10 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
                 begun.store(true, Ordering::Relaxed);
                 answer(request, Arc::clone(&service))
             });
-            // It fails where a client leaves, and where an answer is to be cut.
+            // It fails if a client leaves, or if an answer is meant to be cut off.
             let connection = connections.serve_connection(TokioIo::new(stream), service);
             let mut connection = pin!(connection);
-            // hyper's own timeout begins when it knows which HTTP it is.
+            // hyper's own timeout begins only once it knows the HTTP version.
             let ended = tokio::time::timeout(timeout, &mut connection).await;
             if ended.is_err() && begun.load(Ordering::Relaxed) {
                 let _ = connection.await;
@@ -197,7 +197,7 @@ async fn answer(
     Ok(response.map(|()| body_of(outcome)))
 }
 
-/// Takes in a body, in the pieces in which it comes; none where it is longer than the limit.
+/// Receives a body in the pieces in which it comes; returns `None` if it is longer than the limit.
 async fn receive(
     head: &Parts,
     mut body: Incoming,
@@ -225,7 +225,7 @@ async fn receive(
     Ok((length <= limit).then_some(pieces))
 }
 
-/// Reads a request, and whether its body is whole.
+/// Reads a request, and returns it with whether its body is whole.
 async fn read(head: Parts, body: Option<Vec<Bytes>>) -> Result<(Parts, Unrecorded, bool), Closed> {
     let Some(pieces) = body else {
         let unrecorded = Unrecorded::read(&head, None);
@@ -242,7 +242,7 @@ async fn read(head: Parts, body: Option<Vec<Bytes>>) -> Result<(Parts, Unrecorde
     })
 }
 
-/// What a server answers that is no gateway.
+/// Returns the answer of a server that is not the gateway.
 fn stranger(head: Parts, body: Option<Vec<Bytes>>, service: &Service) -> Outcome {
     let outcome = Outcome::json(&serde_json::json!({}));
     let body = body.map(|pieces| pieces.concat().into());
@@ -267,7 +267,7 @@ fn body_of(
     let (mut sender, channel) = Channel::new(1);
     tokio::spawn(async move {
         for frame in frames.into_iter().take(half) {
-            // Fails where the client has left.
+            // It fails if the client has left.
             if sender.send_data(frame).await.is_err() {
                 return;
             }
@@ -281,7 +281,7 @@ fn body_of(
     Either::Right(channel)
 }
 
-/// How many pieces are half of the body. A body of one piece is split.
+/// Returns how many pieces are half of the body, after splitting a body of one piece.
 fn half_of(frames: &mut Vec<Bytes>) -> usize {
     if let [whole] = &mut frames[..] {
         let second = whole.split_off(whole.len() / 2);

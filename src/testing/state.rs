@@ -1,4 +1,4 @@
-//! What the gateway knows, and how it decides on a request.
+//! What the gateway knows, and how it decides on requests.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -21,9 +21,9 @@ use super::routing::{Provider, pick};
 #[derive(Debug)]
 pub(super) struct State {
     pub keys: Vec<String>,
-    /// The models that there are; none where every model is known.
+    /// The models that it has, or `None` if it has every model.
     pub models: Option<HashSet<String>>,
-    /// The providers of the models that have providers of their own.
+    /// The providers of models that have their own.
     pub providers: HashMap<String, Vec<Provider>>,
     /// The providers of every other model.
     pub default_providers: Vec<Provider>,
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub replies: VecDeque<Reply>,
     /// How many requests were redirected.
     pub redirected: usize,
-    /// How many answers it has given, so that each one gets another id.
+    /// How many answers it has given, so that each one gets an id of its own.
     answered: usize,
     conversations: Conversations,
 }
@@ -66,7 +66,7 @@ impl State {
         }
     }
 
-    /// How many conversations providers had to forget.
+    /// Returns how many conversations providers had to forget.
     pub fn forgotten(&self) -> u64 {
         self.conversations.forgotten()
     }
@@ -96,8 +96,8 @@ impl State {
             Asks::Usage => usage_of_limits(),
             Asks::SystemOne => json!({"object": "classification", "label": "none", "score": 0.0}),
             Asks::Gone => {
-                let message = "The paths below /inference/v1 are gone. \
-                    Those of /inference/openai/v1 and /inference/anthropic/v1 are served.";
+                let message = "The paths under /inference/v1 are gone. \
+                    Use those under /inference/openai/v1 and /inference/anthropic/v1.";
                 let refusal = Outcome::error(StatusCode::GONE, "GoneError", message);
                 return Err(refusal.into());
             }
@@ -106,7 +106,7 @@ impl State {
         Ok(Outcome::json(&plain))
     }
 
-    /// Answers a call of a model.
+    /// Answers a call to a model.
     fn complete(
         &mut self,
         head: &Parts,
@@ -206,7 +206,7 @@ impl State {
         json!({"object": "list", "data": data})
     }
 
-    /// The workspace of the request's key.
+    /// Returns the workspace of the request's key.
     fn workspace(&self, head: &Parts, endpoint: &Endpoint) -> Result<String, Box<Outcome>> {
         let names = endpoint.key_headers();
         let keys: Vec<String> = names.iter().filter_map(|name| name.read(head)).collect();
@@ -216,7 +216,7 @@ impl State {
             .map(|index| format!("workspace-{index}"))
             .ok_or_else(|| {
                 let problem = match keys[..] {
-                    [] => "Missing API key: there is none in",
+                    [] => "Missing API key: found none in",
                     _ => "Invalid API key in",
                 };
                 let names: Vec<_> = names.iter().map(|name| name.name()).collect();
@@ -235,8 +235,8 @@ impl State {
         })
     }
 
-    /// Counts the prompt's tokens: those at its start are cached that the provider has seen of the
-    /// conversation before.
+    /// Counts the prompt's tokens. Those at its start that the provider has already seen in the
+    /// conversation are cached.
     fn usage(&mut self, id: &Id, provider: &str, prompt: &Prompt) -> Usage {
         let text = &prompt.text;
         let seen = self.conversations.answer(id, provider, text);
@@ -252,11 +252,11 @@ impl State {
 }
 
 impl Credential {
-    /// The key that a request has in this header.
+    /// Returns the key that a request has in this header.
     fn read(self, head: &Parts) -> Option<String> {
         let value = value(&head.headers, &http::HeaderName::from_static(self.name()))?;
         match self {
-            // Whatever the scheme's word is.
+            // Any scheme is accepted.
             Self::Authorization => value.split(' ').nth(1).map(str::to_owned),
             Self::XApiKey | Self::XGoogApiKey => Some(value),
         }
@@ -267,15 +267,15 @@ fn is_free(model: &str) -> bool {
     model.ends_with("-free")
 }
 
-/// Prices in US dollars for a million tokens: of the prompt, of what is cached of it, and of the
-/// answer. Source: <https://opencode.ai/docs/go/>, in November 2026.
+/// Prices in US dollars per million tokens: of the prompt, of its cached part, and of the answer.
+/// Source: <https://opencode.ai/docs/go/>, in November 2026.
 const PRICES: [(&str, [f64; 3]); 3] = [
     ("deepseek-v4.1-flash", [0.15, 0.003, 0.60]),
     ("glm-5.2", [1.40, 0.26, 4.40]),
     ("kimi-k3", [3.0, 0.30, 15.0]),
 ];
 
-/// What a call costs, as the gateway writes it. A model without a price costs nothing.
+/// Returns what a call costs, as the gateway writes it. A model without a price costs nothing.
 fn cost(model: &str, usage: Usage) -> String {
     let price = PRICES.iter().find(|(known, _)| *known == model);
     let Some((_, [prompt, cached, output])) = price else {

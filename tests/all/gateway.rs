@@ -831,11 +831,11 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     let id = session.id();
     assert_eq!(
         failure(|| gateway.assert_every_request_in(&session)),
-        format!("the gateway saw no request, expected some in session {id}")
+        format!("expected requests in session {id}, but the gateway saw none")
     );
     assert_eq!(
         failure(|| gateway.assert_no_session_missing()),
-        "the gateway saw no call of a model, expected some in a session"
+        "expected calls to a model in a session, but the gateway saw none"
     );
 
     chat_in(&gateway, id.as_ref(), &json!({"model": "m"})).await;
@@ -932,7 +932,7 @@ async fn doubled_and_malformed_ids_are_no_sessions() {
         "{message}"
     );
     assert!(
-        message.contains("the session's header is there more than once"),
+        message.contains("the session header appears more than once"),
         "{message}"
     );
 }

@@ -201,8 +201,8 @@ async fn one_id_that_is_pinned_over_several_conversations_is_found() {
     assert!(
         message.contains(
             "#5 call: 'Question 0', kimi-k3, 4 messages, 1 tool: POST /zen/go/v1/chat/completions \
-             in session pinned, answered 200 OK; shared: its session holds the conversation that \
-             began with #4 and the one that began with #1"
+             in session pinned, answered 200 OK; shared: its session contains the conversation \
+             that began with #4 and the one that began with #1"
         ),
         "{message}"
     );

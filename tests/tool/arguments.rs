@@ -68,7 +68,7 @@ fn a_loopback_address_is_not_warned_of() {
     let warned = Cell::new(false);
     program.line(|line| {
         warned.set(warned.get() || line.contains("another machine"));
-        line.starts_with("Ctrl-C ends it")
+        line.starts_with("Press Ctrl-C to stop")
     });
     assert!(!warned.get());
 }
@@ -89,9 +89,9 @@ fn a_busy_port_is_named_with_what_to_do() {
 fn bad_values_are_named_with_what_is_expected() {
     assert_refused(
         &["--listen", "nowhere"],
-        &["'nowhere'", "name a port, such as 9000"],
+        &["'nowhere'", "expected a port, such as 9000"],
     );
-    assert_refused(&["--listen", "70000"], &["'70000'", "name a port"]);
+    assert_refused(&["--listen", "70000"], &["'70000'", "expected a port"]);
     assert_refused(
         &["--listen", "192.0.2.1:9000"],
         &["192.0.2.1:9000", "no such address"],
@@ -100,13 +100,22 @@ fn bad_values_are_named_with_what_is_expected() {
     assert_refused(&["--fail", "0x503"], &["1 to 10000 times"]);
     assert_refused(&["--fail", "99999999999x503"], &["1 to 10000 times"]);
     assert_refused(&["--fail", "redirect:nope"], &["a URL to redirect to"]);
-    assert_refused(&["--fail", "lightning"], &["'lightning'", "no such fault"]);
+    assert_refused(
+        &["--fail", "lightning"],
+        &["'lightning'", "expected a fault"],
+    );
     assert_refused(
         &["--reply", "tool:look=here"],
         &["'tool:look=here'", "JSON object"],
     );
-    assert_refused(&["--keep", "many"], &["'many'", "--keep"]);
-    assert_refused(&["--keep", "0"], &["'0'", "--keep"]);
+    assert_refused(
+        &["--keep", "many"],
+        &["'many'", "--keep", "expected a number of calls"],
+    );
+    assert_refused(
+        &["--keep", "0"],
+        &["'0'", "--keep", "expected a number of calls"],
+    );
     assert_refused(&["--lisen", "9000"], &["'--lisen'", "'--listen'"]);
     assert_refused(&["--check"], &["needs a command", "--check -- npm test"]);
     assert_refused(
@@ -120,7 +129,7 @@ fn a_missing_directory_is_named() {
     let directory = std::env::temp_dir().join("there-is-no-such-directory");
     let file = directory.join("calls.jsonl");
     let json = format!("--json={}", file.display());
-    let directory = format!("make the directory {} first", directory.display());
+    let directory = format!("create the directory {} first", directory.display());
     assert_refused(&[&json], &["cannot write", &directory]);
 }
 
@@ -128,12 +137,12 @@ fn a_missing_directory_is_named() {
 fn an_upstream_is_https_or_on_this_machine() {
     let upstream =
         |url: &str, expected: &str| assert_refused(&["--upstream", url], &[url, expected]);
-    upstream("http://opencode.ai", "only https");
-    upstream("http://localhost.example.com", "only https");
-    upstream("ftp://localhost", "only https");
+    upstream("http://opencode.ai", "expected https");
+    upstream("http://localhost.example.com", "expected https");
+    upstream("ftp://localhost", "expected https");
     upstream("https://opencode.ai/zen/go/v1", "leave out the path");
     upstream("https://me@opencode.ai", "leave out the user name");
-    upstream("opencode.ai", "name a scheme and a host");
+    upstream("opencode.ai", "expected a scheme and a host");
     let both = ["--upstream", "https://opencode.ai", "--key", "mine"];
     assert_refused(&both, &["--upstream", "--key"]);
 }

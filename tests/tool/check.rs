@@ -75,11 +75,11 @@ fn an_id_pinned_over_several_conversations_is_found() {
     assert_ends(
         &output,
         1,
-        "because a call was not in the session of its conversation",
+        "because a call was not in its conversation's session",
     );
     let report = stderr(&output);
     assert!(
-        report.contains("1 call in a session of another conversation:\n  #4"),
+        report.contains("1 call in another conversation's session:\n  #4"),
         "{report}"
     );
     assert!(
@@ -95,7 +95,7 @@ fn a_session_that_changes_in_the_middle_is_found() {
         assert_ends(
             &output,
             1,
-            "because a call was not in the session of its conversation",
+            "because a call was not in its conversation's session",
         );
         assert!(stderr(&output).contains("#3 call: 'And where is there none?'"));
     }
@@ -107,9 +107,9 @@ fn a_fork_passes_where_forks_are_allowed() {
     assert_ends(
         &output,
         1,
-        "because a call was not in the session of its conversation",
+        "because a call was not in its conversation's session",
     );
-    assert!(stderr(&output).contains("say --allow-forks"));
+    assert!(stderr(&output).contains("use --allow-forks"));
 
     let output = check(&["--allow-forks"], "forking");
     assert_ends(&output, 0, "every call kept its conversation's session");
@@ -118,12 +118,12 @@ fn a_fork_passes_where_forks_are_allowed() {
 #[test]
 fn a_command_that_makes_no_call_does_not_pass() {
     let output = check(&[], "silent");
-    assert_ends(&output, 2, "because no call of a model was seen");
+    assert_ends(&output, 2, "because no call to a model was seen");
     assert!(stderr(&output).contains("\n  OPENAI_BASE_URL=http://127.0.0.1:"));
 
     // A request for the list of models proves nothing about sessions.
     let output = check(&[], "only models");
-    assert_ends(&output, 2, "because no call of a model was seen");
+    assert_ends(&output, 2, "because no call to a model was seen");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn the_commands_own_code_and_output_are_passed_on() {
     assert_ends(
         &output,
         7,
-        "the command's own: every call kept its conversation's session",
+        "the command's own code: every call kept its conversation's session",
     );
     // Only what the command writes.
     assert!(stdout(&output).contains("running 1 test"));
@@ -164,7 +164,7 @@ fn the_commands_own_code_and_output_are_passed_on() {
 fn a_command_that_cannot_be_started_is_said_so() {
     let output = program::run(["--check", "--", "there-is-no-such-command"]);
     assert_ends(&output, 127, "because the command was never run");
-    assert!(stderr(&output).contains("the command does not exist"));
+    assert!(stderr(&output).contains("the command was not found"));
 }
 
 #[cfg(unix)]
@@ -250,8 +250,8 @@ mod unix {
         let (agent, (name, value)) = agent::command("right");
         let mut command = command(["--check", "--", "sh", "-c", "\"$@\"; kill -TERM $$", "sh"]);
         let output = command.args(agent).env(name, value).output().unwrap();
-        assert_ends(&output, 143, "the command's own");
-        assert!(stderr(&output).contains("the command was ended by signal 15"));
+        assert_ends(&output, 143, "the command's own code");
+        assert!(stderr(&output).contains("the command was killed by signal 15"));
     }
 
     #[test]
@@ -267,7 +267,11 @@ mod unix {
             kill_process(Pid::from_child(&child), signal).unwrap();
             assert_eq!(lines.next().unwrap().unwrap(), "stopping");
             let output = child.wait_with_output().unwrap();
-            assert_ends(&output, 130, "because the check was stopped before its end");
+            assert_ends(
+                &output,
+                130,
+                "because the check was stopped before it finished",
+            );
         }
     }
 
@@ -290,7 +294,11 @@ mod unix {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "TERM");
         let output = child.wait_with_output().unwrap();
-        assert_ends(&output, 130, "because the check was stopped before its end");
+        assert_ends(
+            &output,
+            130,
+            "because the check was stopped before it finished",
+        );
     }
 
     #[test]
@@ -307,7 +315,11 @@ mod unix {
             thread::sleep(Duration::from_millis(100));
         }
         let output = child.wait_with_output().unwrap();
-        assert_ends(&output, 130, "because the check was stopped before its end");
+        assert_ends(
+            &output,
+            130,
+            "because the check was stopped before it finished",
+        );
     }
 
     #[test]
@@ -373,7 +385,7 @@ mod unix {
         );
         let report = stderr(&output);
         assert!(
-            report.contains("and 1 had not ended 5 seconds later."),
+            report.contains("and 1 had not ended 6 seconds later."),
             "{report}"
         );
     }

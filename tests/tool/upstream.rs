@@ -660,7 +660,7 @@ fn the_welcome_names_the_proxy_on_the_way_without_its_credentials() {
     let program = Program::started(command);
     assert_eq!(
         program.greeting,
-        "Calls go on to https://opencode.ai, through the proxy at 127.0.0.1\n"
+        "Forwarding calls to https://opencode.ai through the proxy at 127.0.0.1\n"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The base URL for each kind of SDK, and the environment variables in which it looks for them.
+//! The base URL for each kind of SDK, and the environment variables that it reads.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -9,14 +9,14 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize)]
 pub struct Base {
     pub sdk: &'static str,
-    /// The environment variable that holds the base URL.
+    /// The environment variable for the base URL.
     pub variable: &'static str,
     pub url: String,
-    /// The environment variables that hold the key.
+    /// The environment variables for the key.
     pub key_variables: &'static [&'static str],
 }
 
-/// The bases of OpenCode Go, which refuses calls without a session.
+/// Returns the base URLs of OpenCode Go, which refuses calls without a session.
 pub fn bases(origin: &str) -> [Base; 4] {
     let base = |sdk, variable, path, key_variables| Base {
         sdk,
@@ -31,7 +31,7 @@ pub fn bases(origin: &str) -> [Base; 4] {
             "/zen/go/v1",
             &["OPENAI_API_KEY"],
         ),
-        // Below `/zen` the newest ones would be refused: there messages take `x-api-key` alone.
+        // Under `/zen`, the newest ones would be refused: messages there take only `x-api-key`.
         base(
             "Anthropic SDKs",
             "ANTHROPIC_BASE_URL",
@@ -53,7 +53,7 @@ pub fn bases(origin: &str) -> [Base; 4] {
     ]
 }
 
-/// The origin at which a client on this machine reaches this address.
+/// Returns the origin at which a client on this machine reaches this address.
 pub fn origin(mut address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -64,7 +64,7 @@ pub fn origin(mut address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// A command that makes a first call, in this session.
+/// Returns a command that makes a first call, in this session.
 pub fn first_call(origin: &str, key: Option<&str>, session: &SessionId) -> String {
     let key = key.unwrap_or("$OPENCODE_API_KEY");
     let body = r#"{"model": "glm-5.2", "messages": [{"role": "user", "content": "Hello"}]}"#;

@@ -1,4 +1,4 @@
-//! What a check found: the exit code, and the report that says why.
+//! The result of a check: its exit code, and a report that says why.
 
 use std::fmt::{self, Write};
 use std::io;
@@ -18,11 +18,11 @@ pub struct Check<'a> {
     pub journal: &'a Journal,
     pub end: End,
     pub origin: &'a str,
-    /// The number of the last call that is judged: a process that the command left may go on.
+    /// The number of the last call to judge: a process that the command left behind may make more.
     pub last: u64,
-    /// How many calls were under way when the command had ended, and how many never ended.
+    /// How many calls were under way when the command ended, and how many never ended.
     pub left: Left,
-    /// Why not all calls could be written to where `--json` says.
+    /// Why not all calls could be written to the file or output of `--json`.
     pub unwritten: Option<io::Error>,
 }
 
@@ -33,10 +33,10 @@ pub struct Left {
     pub cut_off: usize,
 }
 
-/// How long calls that the command left behind are waited for.
+/// How long to wait for calls that are still under way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the calls of a process that outlives the command may take to come.
+/// How long to wait for new calls of a process that outlives the command.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Waits for the calls that are still under way when the command has ended.
@@ -52,7 +52,7 @@ pub async fn settle(mut under_way: watch::Receiver<usize>) -> Left {
     }
 }
 
-/// What it comes to.
+/// The verdict of a check, which decides its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     NotStarted,
@@ -65,7 +65,7 @@ enum Verdict {
     TheCommands,
 }
 
-/// The calls that a report names, of each kind.
+/// How many calls of each kind a report names.
 const NAMED: usize = 20;
 
 impl Check<'_> {
@@ -102,7 +102,7 @@ impl Check<'_> {
         }
     }
 
-    /// How many calls were dropped before they were counted and written.
+    /// Returns how many calls were dropped before they were counted and written.
     fn uncounted(&self) -> u64 {
         self.last.saturating_sub(self.journal.totals().calls)
     }
@@ -114,8 +114,8 @@ impl Check<'_> {
     }
 }
 
-/// Whether a call was refused for good, before it could be told whether it keeps its session. One
-/// that is to be sent again later is judged then.
+/// Returns whether a call was refused for good, before its session could be judged. A call that the
+/// client should retry is judged when it does.
 fn was_not_judged(request: &SeenRequest) -> bool {
     let again = [408, 409, 425, 429];
     request.asks_a_model()
@@ -147,7 +147,7 @@ impl fmt::Display for Check<'_> {
             let uncounted = count(self.uncounted(), "call");
             writeln!(
                 f,
-                "{uncounted} had to be dropped before being counted: say a larger --keep"
+                "{uncounted} had to be dropped before being counted: use a larger --keep"
             )?;
         }
         self.left_behind(f)?;
@@ -170,16 +170,16 @@ impl Check<'_> {
         if !marked(Mark::may_be_fork).is_empty() {
             writeln!(
                 f,
-                "  Where that is a fork, which is right, say --allow-forks."
+                "  If this is a fork, which is not a fault, use --allow-forks."
             )?;
         }
         let shared = marked(|mark| matches!(mark, Mark::Shared { .. }));
-        named(f, &shared, "in a session of another conversation")?;
+        named(f, &shared, "in another conversation's session")?;
         if !shared.is_empty() {
             writeln!(f, "  Each conversation needs an id of its own.")?;
         }
         let no_id = marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed));
-        named(f, &no_id, "with a session that is no id")
+        named(f, &no_id, "with a doubled or malformed session")
     }
 
     fn left_behind(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -197,7 +197,10 @@ impl Check<'_> {
         )?;
         match cut_off {
             0 => writeln!(f, "."),
-            _ => writeln!(f, ", and {cut_off} had not ended 5 seconds later."),
+            _ => {
+                let seconds = (GRACE + PATIENCE).as_secs();
+                writeln!(f, ", and {cut_off} had not ended {seconds} seconds later.")
+            }
         }
     }
 
@@ -208,21 +211,20 @@ impl Check<'_> {
         match self.verdict() {
             Verdict::NotStarted => "because the command was never run".to_owned(),
             Verdict::Fault if missed > 0 => {
-                "because a call had no session: titles, summaries and retries need it, too"
+                "because a call had no session: titles, summaries and retries need one, too"
                     .to_owned()
             }
-            Verdict::Fault => {
-                "because a call was not in the session of its conversation".to_owned()
-            }
-            Verdict::Stopped => "because the check was stopped before its end".to_owned(),
+            Verdict::Fault => "because a call was not in its conversation's session".to_owned(),
+            Verdict::Stopped => "because the check was stopped before it finished".to_owned(),
             Verdict::NoCall => {
                 let mut text =
-                    String::from("because no call of a model was seen. The command was told:");
+                    String::from("because no call to a model was seen. The command was given:");
                 for base in bases::bases(self.origin) {
                     let _ = write!(text, "\n  {}={}", base.variable, base.url);
                 }
                 text.push_str(
-                    "\nDoes its client read one of these? Does it end before its calls do?",
+                    "\nDoes its client read one of these? \
+                    Does the command wait for its calls to end?",
                 );
                 text
             }
@@ -231,20 +233,21 @@ impl Check<'_> {
                 "because a call had not ended when the check did".to_owned()
             }
             Verdict::NotJudged => {
-                "because a call was refused, so that nobody can tell whether it keeps its session"
-                    .to_owned()
+                "because a call was refused before its session could be judged".to_owned()
             }
             Verdict::NotCounted => "because not every call could be counted".to_owned(),
             Verdict::Unwritten => "because not all calls could be written".to_owned(),
             Verdict::TheCommands => match self.end.code() {
                 0 => "every call kept its conversation's session".to_owned(),
-                _ => "the command's own: every call kept its conversation's session".to_owned(),
+                _ => {
+                    "the command's own code: every call kept its conversation's session".to_owned()
+                }
             },
         }
     }
 }
 
-/// Names the calls of one kind, one a line.
+/// Names the calls of one kind, one per line.
 fn named(f: &mut fmt::Formatter<'_>, calls: &[SeenRequest], what: &str) -> fmt::Result {
     if calls.is_empty() {
         return Ok(());
@@ -307,7 +310,7 @@ mod tests {
         count();
         assert_eq!(check(1).code(), 0);
         assert!(!check(1).to_string().contains("dropped"));
-        // What comes after the last call that is judged changes nothing.
+        // A call after the last one to judge changes nothing.
         call();
         assert_eq!(check(1).code(), 0);
         call();
@@ -315,7 +318,7 @@ mod tests {
         assert_eq!(check(3).code(), 2);
         let report = check(3).to_string();
         for line in [
-            "1 call had to be dropped before being counted: say a larger --keep\n",
+            "1 call had to be dropped before being counted: use a larger --keep\n",
             "exit 2, because not every call could be counted\n",
         ] {
             assert!(report.contains(line), "{report}");

@@ -16,12 +16,12 @@ pub enum End {
     NotStarted(io::Error),
     Ended {
         status: ExitStatus,
-        /// Whether it, or the check, was told to stop.
+        /// Whether the command or the check was told to stop.
         stopped: bool,
     },
 }
 
-/// The command, and what it is told of the gateway.
+/// The command, and what it is told about the gateway.
 pub struct Agent<'a> {
     pub command: &'a [OsString],
     pub origin: &'a str,
@@ -29,23 +29,23 @@ pub struct Agent<'a> {
 }
 
 impl Agent<'_> {
-    /// Runs it until it ends.
+    /// Runs the command until it ends.
     ///
     /// # Errors
     ///
-    /// If signals cannot be taken over, or the command cannot be waited for.
+    /// Returns an error if signals cannot be handled, or the command cannot be waited for.
     pub async fn run(&self) -> io::Result<End> {
         let (program, arguments) = self
             .command
             .split_first()
             .ok_or(io::ErrorKind::InvalidInput)?;
-        // Before the command is there: from now on a signal no longer ends us without a report.
+        // Before the command starts: from now on, no signal ends the program without a report.
         let mut signals = Signals::new()?;
         let mut command = Command::new(program);
         command
             .args(arguments)
             .envs(environment(self.origin, self.key));
-        // A token of another service, which an SDK would send besides the key.
+        // A token of another service, which an SDK would send along with the key.
         command.env_remove("ANTHROPIC_AUTH_TOKEN");
         let mut child = match command.spawn() {
             Ok(child) => child,
@@ -64,7 +64,7 @@ impl Agent<'_> {
     }
 }
 
-/// The command as one would type it, or its beginning.
+/// Writes the command as one would type it, or the beginning of it.
 impl fmt::Display for Agent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const LONGEST: usize = 100;
@@ -89,7 +89,7 @@ impl fmt::Display for Agent<'_> {
 fn pass_on(signal: Signal, again: bool, child: &mut Child) -> io::Result<()> {
     match signal {
         Signal::Interrupt if again => child.start_kill(),
-        // A terminal sends Ctrl-C to the command, too.
+        // A terminal sends Ctrl-C to the command as well.
         Signal::Interrupt if io::stdin().is_terminal() => Ok(()),
         signal => send(signal, child),
     }
@@ -104,7 +104,7 @@ fn send(signal: Signal, child: &mut Child) -> io::Result<()> {
             Signal::Terminate => rustix::process::Signal::TERM,
         };
         let pid = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        // None where it has ended by itself.
+        // `None` if it has already ended.
         pid.map_or(Ok(()), |pid| Ok(kill_process(pid, signal)?))
     }
     #[cfg(windows)]
@@ -114,7 +114,7 @@ fn send(signal: Signal, child: &mut Child) -> io::Result<()> {
     }
 }
 
-/// What the SDKs read: base URLs, keys, and that no proxy leads to this machine.
+/// Returns the variables that SDKs read: base URLs, keys, and no proxy for this machine.
 fn environment(origin: &str, key: &str) -> Vec<(&'static str, OsString)> {
     let mut variables: Vec<(&str, OsString)> = vec![];
     for Base {
@@ -139,7 +139,7 @@ fn environment(origin: &str, key: &str) -> Vec<(&'static str, OsString)> {
 }
 
 impl End {
-    /// The code that a shell would give.
+    /// Returns the exit code that a shell would return.
     pub fn code(&self) -> u8 {
         match self {
             Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => 127,
@@ -152,7 +152,7 @@ impl End {
         }
     }
 
-    /// Notes that the check was told to stop when the command had ended.
+    /// Notes that the check was told to stop after the command had ended.
     pub fn stop(&mut self) {
         if let Self::Ended { stopped, .. } = self {
             *stopped = true;
@@ -168,12 +168,12 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => {
-                f.write_str("the command does not exist")
+                f.write_str("the command was not found")
             }
             Self::NotStarted(error) => write!(f, "the command could not be run: {error}"),
             Self::Ended { status, .. } => match signal_of(*status) {
-                Some(signal) => write!(f, "the command was ended by signal {signal}"),
-                None => write!(f, "the command ended with {}", self.code()),
+                Some(signal) => write!(f, "the command was killed by signal {signal}"),
+                None => write!(f, "the command exited with {}", self.code()),
             },
         }
     }

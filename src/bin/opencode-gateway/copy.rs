@@ -1,5 +1,4 @@
-//! Bodies on their way through, and who looks at them: what passes is told to the exchange, and handed
-//! on as it is.
+//! Bodies that are forwarded as they are, while the exchange is shown what they contain.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::exchange::{End, Exchange};
 
-/// An exchange that both directions tell what passes.
+/// An exchange that both directions report to.
 #[derive(Clone)]
 pub struct Watched(Arc<Mutex<Exchange>>);
 
@@ -51,7 +50,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// What a body was asked for and gave: data, trailers without data, an error, or its end.
+/// What a body returned when polled: data, trailers without data, an error, or its end.
 type Given = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 fn data_of(given: &Given) -> Option<Result<Option<&Bytes>, &hyper::Error>> {
@@ -59,7 +58,7 @@ fn data_of(given: &Given) -> Option<Result<Option<&Bytes>, &hyper::Error>> {
     Some(frame.as_ref().map(Frame::data_ref))
 }
 
-/// A request's body on its way.
+/// A request's body on its way to the upstream.
 pub struct RequestCopy {
     body: Incoming,
     watched: Option<Watched>,
@@ -108,7 +107,7 @@ impl AnswerCopy {
         if let Some(Guard(watched)) = &guard {
             let mut exchange = watched.lock();
             exchange.answer_began(head.status, &head.headers);
-            // Nobody asks for the end of a body that has none.
+            // An empty body is never polled for its end.
             if body.is_end_stream() {
                 exchange.ended(End::Whole);
             }
@@ -138,7 +137,7 @@ impl Body for AnswerCopy {
                 }
                 None => exchange.ended(End::Whole),
             }
-            // With a known length nobody asks for the end.
+            // A body of known length is not polled for its end.
             if self.body.is_end_stream() {
                 exchange.ended(End::Whole);
             }

@@ -1,4 +1,4 @@
-//! Reads compressed bodies in a copy of their own: what passes through is never touched.
+//! Reads compressed bodies from a copy: what is forwarded stays as it is.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use reqwest_opencode_session::testing::{Answer, AnswerReader};
 /// Reads an answer, compressed or not, as it comes.
 pub struct Decoder {
     reader: Shared<AnswerReader>,
-    /// None where the compression is unknown, or the data is broken.
+    /// `None` if the compression is unknown or the data is broken.
     writer: Option<Box<dyn Write + Send>>,
 }
 
@@ -25,7 +25,7 @@ impl Decoder {
 
     pub fn read(&mut self, data: &[u8]) {
         if let Some(writer) = &mut self.writer {
-            // Flushed, so that what has come is read before more comes.
+            // Flushed, so that what has come so far is read now.
             if writer
                 .write_all(data)
                 .and_then(|()| writer.flush())
@@ -36,7 +36,7 @@ impl Decoder {
         }
     }
 
-    /// What is known of the answer at its end.
+    /// Returns what is known of the answer at its end.
     pub fn finish(self) -> Answer {
         drop(self.writer);
         let reader = Arc::into_inner(self.reader.0).expect("its one other owner was dropped");
@@ -45,7 +45,7 @@ impl Decoder {
     }
 }
 
-/// A whole body, decoded; empty where that cannot be done within the limit.
+/// Returns a whole body, decoded; empty if that is impossible within the limit.
 pub fn whole(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Vec<u8> {
     if !headers.contains_key(CONTENT_ENCODING) {
         return body;
@@ -67,7 +67,7 @@ pub fn whole(headers: &HeaderMap, body: Vec<u8>, limit: usize) -> Vec<u8> {
     }
 }
 
-/// Decodes what is written to it, by the codings that the headers name.
+/// Returns a writer that decodes what is written to it by the codings that the headers name.
 fn decoding(
     headers: &HeaderMap,
     sink: impl Write + Send + 'static,
@@ -76,7 +76,7 @@ fn decoding(
     let values = headers.get_all(CONTENT_ENCODING).iter();
     let names: Option<Vec<&str>> = values.map(|value| value.to_str().ok()).collect();
     let names = names?.join(",").to_ascii_lowercase();
-    // The one that was put on last is taken off first, so that it is the outermost writer.
+    // The coding that was applied last is removed first, so it is the outermost writer.
     for name in names.split(',').map(str::trim) {
         writer = match name {
             "" | "identity" => writer,
@@ -99,7 +99,7 @@ fn unzstd<W: Write>(writer: W) -> io::Result<zstd::stream::write::Decoder<'stati
     Ok(decoder)
 }
 
-/// A writer that can be looked at while something else owns a clone of it.
+/// A writer that can be read while something else owns a clone of it.
 struct Shared<T>(Arc<Mutex<T>>);
 
 impl<T> Clone for Shared<T> {

@@ -1,4 +1,4 @@
-//! A call that passes through, and what the log learns of it.
+//! A call on its way to the upstream and back, and what the log is told about it.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use reqwest_opencode_session::testing::{Answer, AnswerReader, Log};
 
 use crate::decode::{self, Decoder};
 
-/// The log of what passes through, and which calls are still under way.
+/// The log of the forwarded calls, and which of them are still under way.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     log: Log,
@@ -24,12 +24,12 @@ impl Recorder {
         }
     }
 
-    /// Whether more is to come of this call.
+    /// Returns whether this call is still under way.
     pub fn is_open(&self, number: u64) -> bool {
         lock(&self.open).contains(&number)
     }
 
-    /// Begins with a request whose body is still to come.
+    /// Begins an exchange with a request whose body is still to come.
     pub fn begin(&self, head: &Parts) -> Exchange {
         let mut copy = http::Request::new(()).into_parts().0;
         copy.method = head.method.clone();
@@ -46,11 +46,11 @@ impl Recorder {
     }
 }
 
-/// One call. It is told what passes, in whichever order, and tells the log.
+/// One call. It is told what is forwarded, in any order, and tells the log.
 pub struct Exchange {
     recorder: Recorder,
     head: Parts,
-    /// None once it is recorded, or where it is too long.
+    /// `None` once it is recorded, or if it is too long.
     body: Option<Vec<u8>>,
     number: Option<u64>,
     decoder: Option<Decoder>,
@@ -61,18 +61,18 @@ pub struct Exchange {
 pub enum End<'a> {
     Whole,
     ClientLeft,
-    /// In an error of this kind, with this message.
+    /// With an error of this kind and with this message.
     Failed(&'a str, &'a str),
 }
 
-/// What is said of a call whose client has left.
+/// The message for a call whose client has left.
 const CLIENT_LEFT: &str = "the client left before the end of the answer";
 
 impl Exchange {
-    /// The most of a request's body that is copied, in bytes.
+    /// The longest request body that is copied, in bytes.
     const LONGEST_BODY: usize = 32 << 20;
 
-    /// A piece of the request's body.
+    /// Takes a piece of the request's body.
     pub fn request_data(&mut self, data: &[u8]) {
         let fits = |body: &Vec<u8>| body.len() + data.len() <= Self::LONGEST_BODY;
         self.body = self.body.take().filter(fits);
@@ -81,14 +81,14 @@ impl Exchange {
         }
     }
 
-    /// The request is whole, or as whole as it will be.
+    /// Records the request, once it is complete or will get no further; returns its number.
     pub fn request_ended(&mut self) -> u64 {
         if let Some(number) = self.number {
             return number;
         }
         let body = self.body.take().unwrap_or_default();
         let body = decode::whole(&self.head.headers, body, Self::LONGEST_BODY);
-        // Locked meanwhile, so that nobody sees the call in the log and takes it for ended.
+        // Locked first: otherwise, a reader of the log could take the call for ended.
         let mut open = lock(&self.recorder.open);
         let number = self.recorder.log.record(&self.head, body);
         open.insert(number);
@@ -96,7 +96,7 @@ impl Exchange {
         number
     }
 
-    /// The answer has begun.
+    /// Takes the head of the answer.
     pub fn answer_began(&mut self, status: StatusCode, headers: &HeaderMap) {
         let number = self.request_ended();
         let content_type = headers.get(http::header::CONTENT_TYPE);
@@ -108,14 +108,14 @@ impl Exchange {
             .answer(number, &Answer::with_status(status));
     }
 
-    /// A piece of the answer's body.
+    /// Takes a piece of the answer's body.
     pub fn answer_data(&mut self, data: &[u8]) {
         if let Some(decoder) = &mut self.decoder {
             decoder.read(data);
         }
     }
 
-    /// Nothing more will come.
+    /// Records how the call ended.
     pub fn ended(&mut self, end: End<'_>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -125,14 +125,14 @@ impl Exchange {
         let mut answer = answer.unwrap_or_default();
         match end {
             End::Whole => {}
-            // No error: one who has read enough may leave.
+            // Not an error: a client that has read enough may leave.
             End::ClientLeft => answer.error_message = Some(CLIENT_LEFT.to_owned()),
             End::Failed(kind, message) => {
                 answer.error = Some(kind.to_owned());
                 answer.error_message = Some(message.to_owned());
             }
         }
-        // Locked meanwhile: whoever finds that it has ended finds its end in the log.
+        // Locked first: whoever finds that the call has ended finds its end in the log.
         let mut open = lock(&self.recorder.open);
         self.recorder.log.answer(number, &answer);
         open.remove(&number);

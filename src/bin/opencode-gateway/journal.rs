@@ -1,4 +1,4 @@
-//! What the calls add up to: in all, and for each conversation.
+//! Totals of the calls: of all of them, and of each conversation.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,32 +9,32 @@ use serde::Serialize;
 
 use crate::exchange::Recorder;
 
-/// The calls, counted. A clone is the same one.
+/// The counted calls. A clone refers to the same journal.
 #[derive(Clone)]
 pub struct Journal {
     pub log: Log,
-    /// Where calls pass through, what is still under way.
+    /// If calls are forwarded, which of them are still under way.
     recorder: Option<Recorder>,
     counts: Arc<Mutex<Counts>>,
 }
 
-/// What all calls add up to.
+/// The totals of all calls.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Totals {
     pub calls: u64,
     pub conversations: u64,
-    /// Calls of a model without a session.
+    /// Calls to a model without a session.
     pub missed: u64,
     /// Calls that continue a prompt of another session.
     pub moved: u64,
-    /// Calls in a session that holds another conversation, too.
+    /// Calls in a session that another conversation uses as well.
     pub shared: u64,
     /// Calls whose session is doubled or malformed.
     pub malformed: u64,
     pub refused: u64,
-    /// Calls that stand out for any of these reasons.
+    /// Calls that stand out for any of the reasons above.
     pub faults: u64,
-    /// Calls of a model, and those of them that were answered.
+    /// Calls to a model, and those of them that were answered.
     pub asked: u64,
     pub answered: u64,
     pub prompt_tokens: u64,
@@ -45,7 +45,7 @@ pub struct Totals {
     pub dropped_faults: u64,
 }
 
-/// One session, and what happened in it.
+/// One session, and the totals of its calls.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Conversation {
     pub session: String,
@@ -61,7 +61,7 @@ pub struct Conversation {
     pub subagents: Vec<String>,
     /// Calls without a session that continue it.
     pub missed: u64,
-    /// Its calls that stand out.
+    /// How many of its calls stand out.
     pub faults: u64,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
@@ -80,15 +80,15 @@ pub struct Conversation {
 struct Counts {
     totals: Totals,
     conversations: HashMap<String, Conversation>,
-    /// The sessions by their last call.
+    /// The sessions, by their last call.
     by_last: BTreeMap<u64, String>,
-    /// The numbers of first calls of the conversations without anything that stands out.
+    /// The conversations in which nothing stands out, each after the number of its first call.
     plain: BTreeSet<(u64, String)>,
-    /// What the latest calls were counted as, and those that have not ended: they may change.
+    /// How the calls that may still change were counted: the latest, and those that have not ended.
     counted: BTreeMap<u64, Counted>,
 }
 
-/// What one call was counted as.
+/// How one call was counted.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Counted {
     missed: bool,
@@ -102,7 +102,7 @@ struct Counted {
     prompt_tokens: u64,
     cached_tokens: u64,
     cost: Option<f64>,
-    /// The session of the conversation that it continues without one.
+    /// The session of the conversation that it continues without a session.
     lost_from: Option<String>,
     /// Whether it has ended.
     ended: bool,
@@ -130,7 +130,7 @@ impl Counted {
     }
 }
 
-/// Whether a call stands out for a reason, which has its name from [`Totals`].
+/// Returns whether a call stands out for a reason, named as in [`Totals`].
 pub fn stands_out_for(request: &SeenRequest, reason: &str) -> bool {
     let counted = Counted::of(request);
     match reason {
@@ -166,7 +166,7 @@ impl Journal {
             if let Some(recorder) = &self.recorder {
                 ended = !recorder.is_open(request.number);
                 if ended {
-                    // It may have ended after it was given to us.
+                    // It may have ended after it was passed to this function.
                     request = self.log.get(request.number).unwrap_or(request);
                 }
             }
@@ -180,7 +180,7 @@ impl Journal {
         taken
     }
 
-    /// The number of the last call that has come; 0 where there is none.
+    /// Returns the number of the last call that has come, or 0 if there is none.
     pub fn last(&self) -> u64 {
         let latest = self.log.latest(u64::MAX, 1, |_| true);
         latest.first().map_or(0, |call| call.number)
@@ -195,7 +195,7 @@ impl Journal {
         }
     }
 
-    /// The conversations whose last call came before this number, the latest first.
+    /// Returns the conversations whose last call has a lower number than this, the latest first.
     pub fn conversations(
         &self,
         before: u64,
@@ -209,12 +209,12 @@ impl Journal {
         found.take(count).cloned().collect()
     }
 
-    /// The conversation of this session.
+    /// Returns the conversation of this session.
     pub fn conversation(&self, session: &str) -> Option<Conversation> {
         self.counts().conversations.get(session).cloned()
     }
 
-    /// The conversation of this session, the one that started it, and those that it started.
+    /// Returns the conversation of this session, its parent, and its subagents.
     pub fn family(&self, session: &str) -> Vec<Conversation> {
         let counts = self.counts();
         let Some(own) = counts.conversations.get(session) else {
@@ -230,22 +230,22 @@ impl Journal {
     }
 }
 
-/// What came of counting.
+/// The result of counting calls.
 #[derive(Debug, Default)]
 pub struct Taken {
     /// The numbers of the calls.
     pub numbers: Vec<u64>,
-    /// Those that have ended, each of them once.
+    /// The calls that have ended, each of them only once.
     pub ended: Vec<SeenRequest>,
     /// The conversations that have changed.
     pub sessions: BTreeSet<String>,
 }
 
 impl Counts {
-    /// How many subagents of a conversation are named.
+    /// How many subagents of a conversation are kept.
     const SUBAGENTS: usize = 200;
 
-    /// Counts a call, and tells which conversation it belongs to.
+    /// Counts a call, and returns the session of the conversation that it belongs to.
     fn take(&mut self, request: &SeenRequest, log: &Log) -> Option<String> {
         let before = self.counted.get(&request.number).cloned();
         let is_new = before.is_none();
@@ -294,7 +294,7 @@ impl Counts {
         Some(session)
     }
 
-    /// Notes that a call has ended; tells whether that is new.
+    /// Notes that a call has ended, and returns whether that is new.
     fn end(&mut self, request: &SeenRequest) -> bool {
         let Some(counted) = self.counted.get_mut(&request.number) else {
             return false;
@@ -314,7 +314,8 @@ impl Counts {
         true
     }
 
-    /// The session of the conversation that a call without one continues, directly or by others.
+    /// Returns the session of the conversation that a call without a session continues, directly or
+    /// through other such calls.
     fn lost_from(&self, request: &SeenRequest, log: &Log) -> Option<String> {
         if request.session.is_some() {
             return None;
@@ -335,7 +336,7 @@ impl Counts {
         }
     }
 
-    /// Forgets the oldest conversation, one without anything that stands out if there is one.
+    /// Forgets the oldest conversation, if possible one in which nothing stands out.
     fn forget_one(&mut self) {
         let plain = self.plain.pop_first().map(|(_, session)| session);
         let oldest = || self.by_last.values().next().cloned();
@@ -379,7 +380,7 @@ impl Conversation {
     const SHARES: usize = 60;
     const TURNS: usize = 32;
 
-    /// A call of it that is new.
+    /// Takes a new call of the conversation.
     fn begin(&mut self, request: &SeenRequest) {
         self.calls += 1;
         self.last = self.last.max(request.number);
@@ -440,7 +441,7 @@ impl Conversation {
     }
 }
 
-/// Puts what a call counts for now in the place of what it counted for before.
+/// Replaces what a call counted for before with what it counts for now.
 fn replace(sum: &mut u64, before: impl Into<u64>, now: impl Into<u64>) {
     *sum = *sum + now.into() - before.into();
 }
@@ -479,7 +480,7 @@ mod tests {
         log.record(&head, body.to_string())
     }
 
-    /// A call in this session, or in none where it is empty.
+    /// Builds a call in this session, or in none if it is empty.
     fn call_in(session: &str) -> http::request::Builder {
         Request::post("/zen/v1/chat/completions").header("x-opencode-session", session)
     }
@@ -488,7 +489,7 @@ mod tests {
         log.answer(number, &Answer::with_status(status));
     }
 
-    /// Takes what has changed of this call.
+    /// Takes the changes of this call.
     fn take(journal: &Journal, number: u64) -> Taken {
         journal.take(vec![journal.log.get(number).unwrap()])
     }

@@ -1,5 +1,5 @@
-//! Shows which calls of an agent miss their session: a loopback gateway that answers like OpenCode
-//! Zen and Go, or a proxy of the real one, with a line and a page for each call.
+//! Shows which of an agent's calls miss their session: a loopback gateway that answers like
+//! OpenCode Zen and Go, or a proxy of the real one, with a line and a page for each call.
 
 mod bases;
 mod check;
@@ -45,7 +45,7 @@ use crate::summary::Summary;
 use crate::watch::{Watch, Watching};
 use crate::welcome::Welcome;
 
-/// The exit code where the program itself fails, as `env` and `timeout` have it, too.
+/// The exit code if the program itself fails, the same as that of `env` and `timeout`.
 const FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
             return FAILURE.into();
         }
         Err(help) => {
-            // A pipe may be closed before its end.
+            // A pipe may be closed before all of it is written.
             let _ = help.print();
             return ExitCode::SUCCESS;
         }
@@ -74,19 +74,20 @@ fn complain(message: &str) {
     let _ = writeln!(anstream::stderr(), "{message}");
 }
 
-/// What is wrong with the arguments, without what `--help` says better.
+/// Returns what is wrong with the arguments, without what `--help` says better.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim);
     let lines =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    format!("{}; --help shows more", lines.join(" "))
+    let problem = lines.join(" ").replace(" tip: ", "; tip: ");
+    format!("{problem}; for more information, try --help")
 }
 
 #[tokio::main]
 async fn run(options: Options) -> Result<u8> {
-    // What may be wrong with the arguments comes first, before anything is started.
+    // The arguments are checked first, before anything is started.
     let output = Output::of(&options)?;
     let key = options.key_of_check()?;
     let listener = listen(options.address()).await?;
@@ -94,7 +95,7 @@ async fn run(options: Options) -> Result<u8> {
     if let Some(upstream) = &options.upstream {
         ensure!(
             !upstream.is_at(address),
-            "the upstream {upstream} is this program itself; name the real gateway, such as \
+            "the upstream {upstream} is this program itself; use the real gateway, such as \
             https://opencode.ai"
         );
     }
@@ -148,7 +149,7 @@ async fn run(options: Options) -> Result<u8> {
     }
 }
 
-/// The program while it answers calls.
+/// The program while it serves calls.
 struct Running {
     journal: Journal,
     watching: Watching,
@@ -156,7 +157,7 @@ struct Running {
 }
 
 impl Running {
-    /// Serves until a signal, or until nobody reads the output any more.
+    /// Serves until a signal comes, or until nobody reads the output any more.
     async fn serve(mut self) -> Result<u8> {
         let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
         tokio::select! {
@@ -168,7 +169,7 @@ impl Running {
         }
         tokio::select! {
             finished = self.watching.finish() => drop(finished?),
-            // Whoever reads the output has stopped reading, so it cannot be written to its end.
+            // Its reader may have stopped reading, so the rest of the output is not waited for.
             _ = signals.next() => process::exit(130),
         }
         self.voice
@@ -179,7 +180,7 @@ impl Running {
     /// Runs the command of `--check`, and judges its calls.
     async fn check(self, agent: &Agent<'_>, under_way: Receiver<usize>) -> Result<u8> {
         self.voice.say(&format!(
-            "opencode-gateway: running {agent}\nopencode-gateway: its calls are at {}\n",
+            "opencode-gateway: running {agent}\nopencode-gateway: see its calls at {}\n",
             agent.origin
         ));
         let end = agent.run().await;
@@ -207,7 +208,7 @@ impl Running {
         };
         self.voice.say(&check);
         if stopped {
-            // Whoever reads the output may have stopped reading, so it is not waited for.
+            // Its reader may have stopped reading, so the rest of the output is not waited for.
             process::exit(check.code().into());
         }
         Ok(check.code())
@@ -218,12 +219,17 @@ async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                "another program listens there, maybe another opencode-gateway; stop it, or name \
-                another port with --listen"
+                "another program listens there, perhaps another opencode-gateway; stop it, or \
+                choose another port with --listen"
             }
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address; see --listen",
-            io::ErrorKind::PermissionDenied => "name a port above 1023 with --listen",
-            _ => "name another address with --listen",
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address; choose another with --listen"
+            }
+            io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
+            _ => {
+                let problem = format!("cannot listen on {address}; choose another with --listen");
+                return anyhow!(error).context(problem);
+            }
         };
         anyhow!("cannot listen on {address}: {hint}")
     })

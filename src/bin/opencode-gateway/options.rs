@@ -1,4 +1,4 @@
-//! The arguments.
+//! The command line.
 
 #![allow(rustdoc::bare_urls, reason = "these comments are the text of `--help`")]
 
@@ -18,63 +18,68 @@ use serde_json::Value;
 const EXAMPLES: &str = "\
 Examples:
   opencode-gateway
-      A gateway on this machine. It prints its page, its base URLs and its key, and each call as it
-      comes. It refuses what OpenCode Go refuses: first of all, a call without a session.
+      Starts a gateway on this machine. It prints the address of its page, its base URLs and its
+      key, then each call as it ends. It refuses what OpenCode Go refuses, above all a call without
+      a session.
 
   OPENAI_BASE_URL=http://127.0.0.1:8787/zen/go/v1 OPENAI_API_KEY=loopback-key python my_agent.py
-      Your agent calls it, from another terminal.
+      Points your agent at it, from another terminal.
 
   opencode-gateway --upstream https://opencode.ai
-      The real gateway behind it: what your agent really caches, and what it pays. Calls go on as
-      they came, with your own key, which is never shown or stored.
+      Forwards the calls to the real gateway, to show what your agent really caches and pays. They
+      are forwarded as they came, with your own key, which is never shown or stored.
 
   opencode-gateway --check -- npm test
-      For your CI. It runs the command with the base URLs and keys of the OpenAI, Anthropic and
-      Google SDKs in its environment, and fails where a call misses or changes its session.
+      Checks your agent in CI. It runs the command with base URLs and keys for the OpenAI, Anthropic
+      and Google SDKs in its environment, and fails if a call misses or changes its session.
 
   opencode-gateway --fail 503 --reply 'tool:get_weather={\"city\":\"Oslo\"}' --reply 'It rains.'
-      One failure, then a tool's call, then an answer: see in which session your agent tries again.
+      Answers with a failure, then a tool call, then a text, to show in which session your agent
+      retries.
 
 Exit status of --check:
-  1    a call had no session, or changed it
-  2    no call was seen, or not every call could be judged and counted
-  125  the gateway could not start: a bad argument, or an address in use; or not write all calls
+  1    a call had no valid session, or not the one of its conversation
+  2    no call to a model was seen, or not every call could be judged and counted
+  125  the gateway could not start, as with a bad argument, or could not write every call
   126  the command could not be run
-  127  there is no such command
-  130  the check was stopped before its end, by Ctrl-C or a signal
-  else the command's own, which is 128 and its number where a signal ended it
+  127  the command was not found
+  130  Ctrl-C or a signal stopped the check before it finished
+  else the command's own; 128 plus the signal's number if a signal killed it
 
-Environment: HTTPS_PROXY, ALL_PROXY and NO_PROXY count for --upstream, and for nothing else.
-NO_COLOR turns colours off. On Linux, SSL_CERT_FILE names the certificates that are trusted.";
+Environment:
+  HTTPS_PROXY, ALL_PROXY, NO_PROXY   the proxy for --upstream, and for nothing else
+  OPENCODE_API_KEY                   your key, for --check with --upstream
+  NO_COLOR                           turns colours off
+  SSL_CERT_FILE                      a file of trusted certificates, on Linux";
 
-/// Shows which calls of an agent miss their session.
+/// Shows which of an agent's calls miss their session.
 ///
-/// OpenCode Zen and Go route a conversation to one provider by the header `x-opencode-session`. Point
-/// your client at this gateway, whatever its language: calls appear as they come, and those without
-/// a session, or with another one than before, stand out in red, with the reason. Its page in the
-/// browser shows each conversation, and each call with its headers.
+/// OpenCode Zen and Go use the header `x-opencode-session` to route each conversation to one
+/// provider. Point your client, in any language, at this gateway: a call stands out, with the
+/// reason, if it has no session or a different one from the rest of its conversation. The gateway's
+/// page, in your browser, shows each conversation, and each call with its headers.
 #[derive(Debug, Parser)]
 #[command(name = "opencode-gateway", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Options {
-    /// Where to listen: a port, or an address with a port [default: 127.0.0.1:8787, and with
-    /// --check a free port]
+    /// Listen on this port, or on this address and port [default: 127.0.0.1:8787, or a free port
+    /// with --check]
     #[arg(short, long, value_name = "ADDRESS", value_parser = listen)]
     pub listen: Option<SocketAddr>,
 
-    /// Another name that clients may call this machine by, such as host.docker.internal; it is
-    /// refused otherwise, so that no web page can read the calls
+    /// Also accept calls to this host name, such as host.docker.internal; other names are refused,
+    /// so that no web page can read the calls
     #[arg(long, value_name = "NAME")]
     pub allow_host: Vec<String>,
 
-    /// Send each call on to the real gateway, such as https://opencode.ai, and only look at it
+    /// Forward each call to the real gateway, such as https://opencode.ai, and only observe it
     #[arg(long, value_name = "URL", value_parser = Upstream::parse)]
     pub upstream: Option<Upstream>,
 
-    /// Take this key, too, besides loopback-key
+    /// Accept this key as well as loopback-key
     #[arg(long, conflicts_with = "upstream")]
     pub key: Vec<String>,
 
-    /// Know these models alone, separated by commas; any other one is refused [default: all]
+    /// Accept only these models, separated by commas, and refuse any other [default: all]
     #[arg(
         long,
         value_name = "MODEL",
@@ -83,43 +88,50 @@ pub struct Options {
     )]
     pub models: Vec<String>,
 
-    /// Let the next call go wrong: a status such as 503, `rate-limit:SECONDS`, `go-limit`,
+    /// Make the next call go wrong: a status such as 503, `rate-limit:SECONDS`, `go-limit`,
     /// `free-limit`, `delay:SECONDS`, `close` (no answer), `cut` (half an answer) or
-    /// `redirect:URL`; before it, how often: `3x503`. Several wait in line
+    /// `redirect:URL`. `3x503` affects the next three calls. Several faults happen in the order
+    /// given
     #[arg(long, value_name = "FAULT", value_parser = Fail::parse, conflicts_with = "upstream")]
     pub fail: Vec<Fail>,
 
-    /// Answer the next call with this text, or with `tool:NAME=ARGUMENTS`, a call of a tool.
-    /// Several wait in line. `title:TEXT` answers each call that asks for a title
+    /// Answer the next call with this text, or with a tool call, `tool:NAME=ARGUMENTS`. Several
+    /// replies are sent in the order given. `title:TEXT` answers every call that asks for a title
     #[arg(long, value_name = "REPLY", value_parser = Answer::parse, conflicts_with = "upstream")]
     pub reply: Vec<Answer>,
 
-    /// Run the command after `--`, and fail where one of its calls misses or changes its session
+    /// Run the command after `--`, and fail if one of its calls misses or changes its session
     #[arg(long)]
     pub check: bool,
 
-    /// Take a conversation that goes on in a new session for a fork, which is right
+    /// Treat a conversation that continues in a new session as a fork, which is not a fault
     #[arg(long)]
     pub allow_forks: bool,
 
-    /// Print a line of JSON for each call, on standard output or into a file
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    /// Write each call as a line of JSON, to standard output or to a file
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "-"
+    )]
     pub json: Option<PathBuf>,
 
-    /// How many calls to keep for the page; those that stand out are dropped last
-    #[arg(long, value_name = "CALLS", default_value = "20000")]
+    /// Keep this many calls for the page; those that stand out are dropped last
+    #[arg(long, value_name = "CALLS", default_value = "20000", value_parser = keep)]
     pub keep: NonZeroUsize,
 
-    /// The command that --check runs, with its arguments
+    /// The command for --check to run, with its arguments
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }
 
-/// What stands in front of a port alone.
+/// The address for a port without one.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 impl Options {
-    /// The address to listen on.
+    /// Returns the address to listen on.
     pub fn address(&self) -> SocketAddr {
         let port = if self.check { 0 } else { 8787 };
         self.listen.unwrap_or((LOOPBACK, port).into())
@@ -127,20 +139,20 @@ impl Options {
 }
 
 impl Options {
-    /// The key that the command of `--check` is given; none where there is no check.
+    /// Returns the key for the command of `--check`, or `None` without a check.
     pub fn key_of_check(&self) -> Result<Option<String>> {
         const VARIABLE: &str = "OPENCODE_API_KEY";
-        let example = "as in opencode-gateway --check -- npm test";
+        let example = "as in `opencode-gateway --check -- npm test`";
         match (self.check, self.command.is_empty()) {
-            (true, true) => bail!("--check needs a command behind --, {example}"),
-            (false, false) => bail!("a command needs --check in front of --, {example}"),
+            (true, true) => bail!("--check needs a command after --, {example}"),
+            (false, false) => bail!("a command needs --check before --, {example}"),
             (false, true) => return Ok(None),
             (true, false) => {}
         }
         if self.upstream.is_none() {
             return Ok(Some(Gateway::KEY.to_owned()));
         }
-        // No other variable is taken: the key of another service must not be sent there.
+        // No other variable is read: the key of another service must not be sent there.
         let key = std::env::var(VARIABLE).ok().filter(|key| !key.is_empty());
         let hint = || format!("--check with --upstream needs a key: set {VARIABLE}");
         key.with_context(hint).map(Some)
@@ -155,8 +167,15 @@ fn listen(value: &str) -> Result<SocketAddr> {
         .strip_prefix("localhost:")
         .map(|port| format!("{LOOPBACK}:{port}"));
     let address = named.as_deref().unwrap_or(value).parse();
-    address
-        .context("name a port, such as 9000, or an address, such as 127.0.0.1:9000 or [::1]:9000")
+    address.context(
+        "expected a port, such as 9000, or an address, such as 127.0.0.1:9000 or [::1]:9000",
+    )
+}
+
+fn keep(value: &str) -> Result<NonZeroUsize> {
+    value
+        .parse()
+        .context("expected a number of calls, 1 or more")
 }
 
 /// The origin of the real gateway.
@@ -167,7 +186,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A gateway in this program.
+    /// Returns the origin of a gateway in this program.
     pub fn loopback(address: SocketAddr) -> Result<Self> {
         Ok(Self {
             scheme: Scheme::HTTP,
@@ -176,7 +195,7 @@ impl Upstream {
     }
 
     fn parse(value: &str) -> Result<Self> {
-        const ORIGIN: &str = "name a scheme and a host, such as https://opencode.ai";
+        const ORIGIN: &str = "expected a scheme and a host, such as https://opencode.ai";
         let uri: Uri = value.parse().context(ORIGIN)?;
         let parts = uri.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
@@ -187,20 +206,20 @@ impl Upstream {
             .map_or(String::new(), |path| path.to_string());
         ensure!(
             matches!(&*path, "" | "/"),
-            "leave out the path {path}, which belongs to the client's base URL"
+            "leave out the path {path}, which belongs in the client's base URL"
         );
         ensure!(
             !authority.as_str().contains('@'),
-            "leave out the user name: a client sends its own key"
+            "leave out the user name: clients send their own key"
         );
         ensure!(
             scheme == Scheme::HTTPS || scheme == Scheme::HTTP && is_loopback(authority.host()),
-            "only https, because keys are sent there; http is for addresses of this machine"
+            "expected https, because keys are sent there; http is allowed only on this machine"
         );
         Ok(Self { scheme, authority })
     }
 
-    /// Whether it is what this program itself listens on.
+    /// Returns whether this program itself listens there.
     pub fn is_at(&self, address: SocketAddr) -> bool {
         is_loopback(self.authority.host()) && self.authority.port_u16() == Some(address.port())
     }
@@ -212,13 +231,13 @@ impl std::fmt::Display for Upstream {
     }
 }
 
-/// The IP address that a host of a URL is, if it is one.
+/// Returns the IP address in a URL's host, if it is one.
 pub fn ip_of(host: &str) -> Option<IpAddr> {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     address.parse().ok()
 }
 
-/// Whether a host of a URL is this machine's loopback interface.
+/// Returns whether a URL's host is this machine's loopback interface.
 pub fn is_loopback(host: &str) -> bool {
     match ip_of(host) {
         Some(address) => address.is_loopback(),
@@ -229,7 +248,7 @@ pub fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// How often a fault may happen, so that they fit into memory.
+/// How often a fault may happen, so that all of them fit into memory.
 const MOST_FAULTS: usize = 10_000;
 
 /// A fault, and how often it happens.
@@ -247,7 +266,7 @@ impl Fail {
         let (count, fault) = counted.unwrap_or((1, value));
         ensure!(
             (1..=MOST_FAULTS).contains(&count),
-            "a failure is repeated 1 to {MOST_FAULTS} times"
+            "a fault can happen 1 to {MOST_FAULTS} times"
         );
         let (name, argument) = match fault.split_once(':') {
             Some((name, argument)) => (name, Some(argument)),
@@ -264,10 +283,10 @@ impl Fail {
                 let location = location.to_owned();
                 location
                     .parse::<Uri>()
-                    .context("name a URL to redirect to")?;
+                    .context("expected a URL to redirect to")?;
                 ensure!(
                     location.contains("://") || location.starts_with('/'),
-                    "name a URL to redirect to, such as https://example.com"
+                    "expected a URL to redirect to, such as https://example.com"
                 );
                 Fault::Redirect { location }
             }
@@ -278,20 +297,21 @@ impl Fail {
                 let status = StatusCode::from_bytes(status.as_bytes())?;
                 ensure!(
                     status.is_client_error() || status.is_server_error(),
-                    "a failure has a status from 400 to 599"
+                    "expected a status from 400 to 599"
                 );
                 Fault::Status(status)
             }
-            _ => bail!("there is no such fault; --help lists them"),
+            _ => bail!("expected a fault, such as 503, rate-limit:2 or close"),
         };
         Ok(Self { count, fault })
     }
 }
 
 fn duration(seconds: &str) -> Result<Duration> {
+    const SECONDS: &str = "expected seconds, such as 2 or 0.5";
     let number = seconds.strip_suffix('s').unwrap_or(seconds);
-    let number = number.parse().context("name seconds, such as 2 or 0.5")?;
-    Duration::try_from_secs_f64(number).context("name seconds, such as 2 or 0.5")
+    let number = number.parse().context(SECONDS)?;
+    Duration::try_from_secs_f64(number).context(SECONDS)
 }
 
 /// What to answer, and to which calls.
@@ -309,13 +329,11 @@ impl Answer {
         let Some(call) = value.strip_prefix("tool:") else {
             return Ok(Self::Next(Reply::Text(value.to_owned())));
         };
+        const OBJECT: &str =
+            "expected the tool's arguments as a JSON object, such as {\"city\":\"Oslo\"}";
         let (name, arguments) = call.split_once('=').unwrap_or((call, "{}"));
-        let arguments: Value = serde_json::from_str(arguments)
-            .context("a tool's arguments are a JSON object, such as {\"city\":\"Oslo\"}")?;
-        ensure!(
-            arguments.is_object(),
-            "a tool's arguments are a JSON object"
-        );
+        let arguments: Value = serde_json::from_str(arguments).context(OBJECT)?;
+        ensure!(arguments.is_object(), OBJECT);
         let name = name.to_owned();
         Ok(Self::Next(Reply::ToolCall { name, arguments }))
     }

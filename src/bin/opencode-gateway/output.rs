@@ -1,4 +1,4 @@
-//! Where lines go: the terminal, or a file of JSON.
+//! Where lines go: to the terminal, or to a file of JSON.
 
 use std::fmt;
 use std::fs::File;
@@ -12,18 +12,18 @@ use reqwest_opencode_session::testing::SeenRequest;
 use crate::options::Options;
 use crate::terminal;
 
-/// What each call is written to.
+/// Where each call is written.
 pub enum Output {
-    /// A line for the eye.
+    /// A line for people to read.
     Terminal {
         zone: TimeZone,
         writer: Box<dyn Write + Send>,
-        /// Whether no line was written yet.
+        /// Whether no line has been written yet.
         is_new: bool,
     },
     /// A line of JSON.
     Json(Box<dyn Write + Send>),
-    /// Nothing: only the end is told.
+    /// Nowhere: only the result is printed.
     Nothing,
 }
 
@@ -44,7 +44,7 @@ impl Output {
         }
     }
 
-    /// JSON in this file, or on standard output for `-`.
+    /// Writes JSON to this file, or to standard output for `-`.
     fn json(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::Json(Box::new(io::stdout())));
@@ -55,7 +55,7 @@ impl Output {
                 .filter(|directory| !directory.as_os_str().is_empty());
             match directory.filter(|directory| !directory.is_dir()) {
                 Some(directory) => format!(
-                    "cannot write {}: make the directory {} first",
+                    "cannot write {}; create the directory {} first",
                     path.display(),
                     directory.display()
                 ),
@@ -84,7 +84,7 @@ impl Output {
     }
 }
 
-/// How wide the terminal is; none where standard output is none.
+/// Returns the width of the terminal, or `None` if standard output is not a terminal.
 pub fn width() -> Option<usize> {
     if !io::stdout().is_terminal() {
         return None;
@@ -93,8 +93,8 @@ pub fn width() -> Option<usize> {
     Some(width.0.into())
 }
 
-/// Where everything else is said, so that it does not come between lines of JSON, or into the
-/// output of a command.
+/// Where everything else is printed, so that it does not mix with lines of JSON, or with the output
+/// of a command.
 #[derive(Debug, Clone, Copy)]
 pub enum Voice {
     Stdout,
@@ -109,7 +109,7 @@ impl Voice {
         }
     }
 
-    /// Says this; where nobody listens, it is not said.
+    /// Prints a text, and ignores an error: there may be no reader.
     pub fn say(self, text: &impl fmt::Display) {
         let _ = match self {
             Self::Stdout => write!(anstream::stdout(), "{text}"),

@@ -1,15 +1,15 @@
 // The page of opencode-gateway: what stands out, conversations, and calls, as they come.
 //
-// What a client sent goes into the page as text, never as markup. Each list holds one page of rows,
-// so that neither memory nor the document grows with the number of calls.
+// What a client sent is put into the page as text, never as markup. Each list contains one page of
+// rows, so that neither memory nor the document grows with the number of calls.
 
-/** How many items of its first page a list holds, for what comes and goes. */
+/** How many of the newest items a list keeps. */
 const HELD = 100;
 
 /** The least time, in milliseconds, between two requests for the same data. */
 const PACE = 1000;
 
-/** The reasons for which a call stands out, each with its label and the marks that give it. */
+/** The reasons why a call stands out, each with its label and the marks that it covers. */
 const REASONS = {
   missed: { label: "No session", marks: ["missing"] },
   moved: { label: "Moved", marks: ["moved"] },
@@ -20,16 +20,16 @@ const REASONS = {
 
 /** What to do about a mark. */
 const ADVICE = {
-  missing: "Set x-opencode-session on this call as well: one id for the whole conversation, its "
-    + "titles, summaries and retries included. Go refuses calls without it.",
-  moved: "A conversation keeps one id from its first call to its last. Under another id it may "
-    + "reach another provider, where nothing of its prompt is cached. Only a fork has a new id.",
+  missing: "Set x-opencode-session on this call as well: one id for the whole conversation, "
+    + "including its titles, summaries and retries. Go refuses calls without it.",
+  moved: "A conversation keeps one id from its first call to its last. Under another id, it may "
+    + "reach another provider, where none of its prompt is cached. Only a fork has a new id.",
   shared: "Each conversation needs an id of its own: one id for all of them sends them all to the "
     + "same provider.",
-  doubled: "The gateway reads all the values as one id. Replace the header where it is there "
-    + "already, instead of adding another.",
-  malformed: "An id has 1 to 128 visible ASCII characters and no space. A UUID is a good one.",
-  process: "Right for a program that holds one conversation, wrong for a server.",
+  doubled: "The gateway reads all the values as one id. If the request already has the header, "
+    + "replace it instead of adding another.",
+  malformed: "An id has 1 to 128 visible ASCII characters and no space. A UUID works well.",
+  process: "Right for a program with one conversation, wrong for a server.",
 };
 
 const byId = (id) => document.getElementById(id);
@@ -50,7 +50,7 @@ const count = (number, what) =>
 const standOut = (number) =>
   `${integer.format(number)} ${number === 1 ? "stands" : "stand"} out`;
 
-/** What stands where there is nothing to say. */
+/** Shown if there is no value. */
 const NOTHING = "–";
 
 const percent = (cached, all) => all > 0 ? `${Math.floor(100 * cached / all)} %` : NOTHING;
@@ -58,12 +58,12 @@ const percent = (cached, all) => all > 0 ? `${Math.floor(100 * cached / all)} %`
 function money(dollars) {
   if (dollars == null) return NOTHING;
   if (dollars > 0 && dollars < 0.00001) return "<$0.00001";
-  // Two digits that count, as far as there is room.
+  // Two significant digits, but at most five decimals.
   const digits = dollars > 0 ? 1 - Math.floor(Math.log10(dollars)) : 2;
   return `$${dollars.toFixed(Math.min(5, Math.max(2, digits)))}`;
 }
 
-/** The end of an id, which is what tells it from others. */
+/** The end of an id, which tells it from others. */
 const short = (id) => id.length > 12 ? `…${id.slice(-8)}` : id;
 
 const cut = (text, length) => text.length > length ? `${text.slice(0, length)}…` : text;
@@ -76,7 +76,7 @@ const answer = (call) => call.status == null
   ? "no answer yet"
   : [call.status, call.error].filter(Boolean).join(" ");
 
-/** What is to say about a call, with ids as `id` writes them; what makes it stand out is first. */
+/** The remarks on a call, with ids as `id` writes them; those that make it stand out come first. */
 function remarks(call, id = (whole) => whole) {
   const found = call.marks.map(({ name, reason, from }) => ({
     reason: Object.keys(REASONS).find((key) => REASONS[key].marks.includes(name)),
@@ -95,7 +95,7 @@ const standsOut = (call) => remarks(call).some(({ reason }) => reason);
 
 // Elements
 
-/** An element with attributes and children; what is null or false is left out. */
+/** Makes an element with attributes and children, without those that are null or false. */
 function h(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
@@ -113,7 +113,7 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Makes an element equal to a fresh one, and keeps what is equal already: focus stays in place. */
+/** Makes an element equal to a fresh one, and keeps equal parts, so that the focus stays. */
 function morph(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== fresh.nodeName) {
@@ -150,7 +150,7 @@ const conversationLink = (session, ...words) =>
 const copyButton = (text, what) => h("button",
   { type: "button", class: "copy", "data-copy": text, "aria-label": `Copy ${what}` }, "Copy");
 
-/** The end of an id, behind a spot whose colour is the same wherever the id stands. */
+/** The end of an id, after a spot whose colour is the same wherever the id appears. */
 function idMark(id) {
   if (!id) return NOTHING;
   let hash = 0;
@@ -160,7 +160,7 @@ function idMark(id) {
   return h("span", { class: "id", title: cut(id, 200) }, spot, short(id));
 }
 
-/** A number, and its unit for where no column says it. */
+/** A number with its unit, for where no column heading names it. */
 const counted = (number, unit) => [
   integer.format(number), h("span", { class: "unit" }, ` ${unit}${number === 1 ? "" : "s"}`),
 ];
@@ -192,7 +192,7 @@ function time(at) {
     isToday ? clock.format(when) : weekday.format(when));
 }
 
-/** What stands out in a call, in a word each; its status says already that it was refused. */
+/** What stands out in a call, as short labels; its status already shows that it was refused. */
 const tags = (call) => remarks(call)
   .filter(({ reason }, index) => reason && (reason !== "refused" || index === 0))
   .map(({ reason, label }) => h("span", { class: `tag ${reason}` }, label));
@@ -218,7 +218,7 @@ async function get(path, signal) {
   return response.json();
 }
 
-/** A request that runs once at a time: now, or at the pace. It runs again where it failed. */
+/** A request that runs now or soon, but once at a time, and again after a failure. */
 class Paced {
   #run;
   #timer;
@@ -253,16 +253,16 @@ class Paced {
 
 // Lists
 
-/** A table of the newest items, or of a page of older ones. */
+/** A table of the newest items, or a page of older ones. */
 class List {
   items = new Map();
   more = false;
-  /** Where each page after the first one begins. */
+  /** Where each page after the first begins. */
   pages = [];
   words = "";
   reason = null;
   #rows = new Map();
-  /** The keys of those that came since it was drawn. */
+  /** The keys of the items that came since the list was drawn. */
   #fresh = new Set();
   /** The key of the row that Tab leads to; the arrow keys lead to the others. */
   #current;
@@ -296,7 +296,7 @@ class List {
     });
   }
 
-  /** Whether it shows the newest items, whatever they are. */
+  /** Whether it shows the newest items, unfiltered. */
   get isLive() {
     return !this.pages.length && !this.isFiltered;
   }
@@ -305,7 +305,7 @@ class List {
     return Boolean(this.words || this.reason);
   }
 
-  /** Takes the newest items from the state of the whole. */
+  /** Takes the newest items from the program's whole state. */
   load(items, more) {
     if (!this.isLive) return this.#refresh.now();
     this.take(items, more);
@@ -317,7 +317,7 @@ class List {
     this.draw();
   }
 
-  /** Takes items that are new or have changed; `belongs` says which of them are of this list. */
+  /** Takes items that are new or have changed; `belongs` says which of them this list shows. */
   change(items, belongs = () => true) {
     for (const item of items) {
       const key = this.key(item);
@@ -335,7 +335,7 @@ class List {
     this.draw();
   }
 
-  /** Filters by words and by reason, from the newest page on. */
+  /** Filters by words and by reason, and goes to the newest page. */
   async filter(words, reason = this.reason) {
     this.words = words;
     this.reason = reason;
@@ -366,7 +366,7 @@ class List {
     try {
       const answer = await get(`/api/${this.path.of}?${query}`, this.#request.signal);
       this.take(answer[this.path.of], answer.more);
-      // It may have missed what changed meanwhile.
+      // It may have missed a change in the meantime.
       if (this.isLive) state.soon();
     } catch (error) {
       if (error.name !== "AbortError") throw error;
@@ -395,7 +395,7 @@ class List {
   #drawNow() {
     const page = this.page();
     const shown = this.arrange(page);
-    // The row that has the focus stays, even if newer ones push it from the page.
+    // The row with the focus stays, even if newer ones push it off the page.
     const focused = [...this.#rows].find(([, row]) => row.element.contains(document.activeElement));
     if (focused && !page.some((item) => this.key(item) === focused[0])) {
       shown.push({ item: this.items.get(focused[0]) ?? focused[1].item, depth: 0 });
@@ -452,7 +452,7 @@ class List {
   }
 }
 
-/** Puts an element before another one, and keeps its focus. */
+/** Moves an element before another one, and keeps its focus. */
 function place(parent, element, next) {
   if (element.isConnected && parent.moveBefore) return parent.moveBefore(element, next);
   const active = element.contains(document.activeElement) && document.activeElement;
@@ -558,7 +558,7 @@ const calls = new List("calls", {
 
 const lists = [faults, conversations, calls];
 
-/** Puts subagents below the conversation that started them, where that is on the same page. */
+/** Puts subagents below the conversation that started them, if it is on the same page. */
 function nest(page) {
   const sessions = new Map(page.map((conversation) => [conversation.session, conversation]));
   const children = new Map();
@@ -580,7 +580,7 @@ function nest(page) {
   return rows;
 }
 
-/** Whether a session's parents lead to another session: then they go round in a circle. */
+/** Whether a session's parents lead to another session, or form a cycle. */
 function leadsTo(sessions, from, to) {
   for (let steps = 0; from != null && steps <= sessions.size; steps += 1) {
     if (from === to) return true;
@@ -616,7 +616,7 @@ chips.addEventListener("click", async (event) => {
   await faults.filter(faults.words);
 });
 
-// The whole
+// Totals
 
 let totals = { calls: 0 };
 let paused = false;
@@ -653,7 +653,7 @@ function drawTotals() {
     : "";
 }
 
-/** Says how many more calls stand out: not each one, and not all too often. */
+/** Announces how many more calls stand out, together and not too often. */
 const sayFaults = (() => {
   let timer;
   return () => {
@@ -695,7 +695,7 @@ function take(change) {
   conversations.change(change.conversations);
   calls.change(change.calls);
   detail.change(change);
-  // It tells of the newest alone.
+  // The change contains only the newest.
   if (change.more) state.soon();
   if (totals.faults > announced) sayFaults();
 }
@@ -760,7 +760,7 @@ pause.addEventListener("click", () => {
 
 function drawConnect({ mode, upstream, bases, key, try: command, totals: { calls } }) {
   byId("mode").textContent = upstream
-    ? `passes calls on to ${upstream}`
+    ? `forwards calls to ${upstream}`
     : "answers on this machine, and calls no model";
   const connect = byId("connect");
   if (connect.hidden) connect.open = calls === 0;
@@ -769,13 +769,13 @@ function drawConnect({ mode, upstream, bases, key, try: command, totals: { calls
     h("span", { class: "sdk" }, label, name && h("code", { class: "variable" }, name)),
     h("code", { class: "value" }, text), copyButton(text, what));
   morphChildren(byId("bases"), [
-    h("p", {}, "Give your client its base URL from here, and watch which of its calls miss the "
+    h("p", {}, "Give your client one of these base URLs, and see which of its calls miss the "
       + "session."),
     h("ul", {},
       bases.map(({ sdk, variable, url }) => line(sdk, variable, url, `the base URL for ${sdk}`)),
-      key && line("Key, for all of them", null, key, "the key")),
-    mode === "upstream" && h("p", {}, "Use your own key. It goes on to the gateway with the call, "
-      + "and is neither shown nor stored."),
+      key && line("Key for all of them", null, key, "the key")),
+    mode === "upstream" && h("p", {}, "Use your own key. It is forwarded with each call, and is "
+      + "neither shown nor stored."),
     h("p", {}, "Or make a first call from a terminal:"),
     h("div", { class: "command" }, h("pre", {}, h("code", {}, command)),
       copyButton(command, "the command")),
@@ -792,7 +792,7 @@ const detail = {
   before: null,
   pacer: new Paced(() => detail.fetch()),
 
-  /** Shows what the address names. */
+  /** Shows the call or conversation that the address names. */
   route() {
     const [, kind, id] = location.hash.match(/^#\/(call|conversation)\/(.+)$/) ?? [];
     if (!kind) return this.dialog.close();
@@ -813,7 +813,7 @@ const detail = {
     } catch (error) {
       if (!(error instanceof Gone)) throw error;
       children = [heading(kind === "call" ? `Call ${id}` : "Conversation"),
-        h("p", { class: "none" }, "It is not kept, or not there yet.")];
+        h("p", { class: "none" }, "It is no longer kept, or has not come yet.")];
     }
     if (kind === this.kind && id === this.id && before === this.before) {
       morphChildren(this.article, children);
@@ -842,7 +842,7 @@ const detail = {
     Object.assign(this, { kind: null, id: null });
     this.article.replaceChildren();
     if (hash) history.pushState(null, "", location.pathname);
-    // The browser gives the focus back to the row, unless that has gone.
+    // The browser returns the focus to the row, unless the row has gone.
     if (document.activeElement === document.body) {
       const link = [...document.querySelectorAll("main a")]
         .find((link) => link.getAttribute("href") === hash);
@@ -861,7 +861,7 @@ function decoded(text) {
 
 const heading = (words) => h("h2", { id: "detail-heading", tabindex: -1 }, words);
 
-/** A line of a description list, with a button that copies it. */
+/** An entry of a description list, unless the value is empty. */
 const fact = (name, value, ...more) => value == null || value === "" ? [] : [
   h("dt", {}, name), h("dd", {}, value, ...more),
 ];
@@ -902,7 +902,7 @@ async function drawCall(number) {
         h("dd", {}, callLink(call.continues, `call ${call.continues}`))]),
     h("h3", {}, count(call.messages, "message")),
     call.system && h("figure", {}, h("figcaption", {}, "System"), h("blockquote", {}, call.system)),
-    call.prompt && h("figure", {}, h("figcaption", {}, "Last message of the user"),
+    call.prompt && h("figure", {}, h("figcaption", {}, "The user's last message"),
       h("blockquote", {}, call.prompt)),
     h("h3", {}, count(call.tools.length, "tool")),
     call.tools.length > 0
@@ -945,12 +945,12 @@ async function drawConversation(session, before) {
         + (agents.length ? `, ${count(agents.length, "subagent")}` : "")),
       conversation.faults > 0 && fact("Stand out", count(conversation.faults, "call")),
       conversation.missed > 0 && fact("Missed",
-        `${count(conversation.missed, "call")} of it without a session`),
+        `${count(conversation.missed, "call")} without a session`),
       conversation.cost != null && fact("Cost", money(conversation.cost)),
       fact("Cached", `${percent(conversation.cached_tokens, conversation.prompt_tokens)} of `
         + `${count(conversation.prompt_tokens, "prompt token")}`)),
     conversation.shares.length > 1 && h("figure", { class: "chart" },
-      h("figcaption", {}, "Cached share, the latest calls"),
+      h("figcaption", {}, "Cached share of the latest calls"),
       sparkline(conversation.shares, 480, 72)),
     agents.length > 0 && [
       h("h3", {}, "Subagents"),
@@ -979,7 +979,7 @@ detail.dialog.addEventListener("close", () => detail.closed());
 detail.dialog.addEventListener("click", (event) => {
   const { before } = event.target.dataset;
   if (before !== undefined) detail.older(before || null);
-  // A click beside the sheet, on what it covers.
+  // A click beside the sheet, on the page that it covers.
   else if (event.target === detail.dialog) detail.dialog.close();
 });
 addEventListener("hashchange", () => detail.route());
@@ -1029,7 +1029,7 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const label = button.textContent;
   const isCopied = await copy(button.dataset.copy);
-  announce(isCopied ? "Copied." : "The browser did not let it copy.");
+  announce(isCopied ? "Copied." : "The browser did not allow copying.");
   if (!isCopied || label === "Copied") return;
   button.textContent = "Copied";
   setTimeout(() => {
@@ -1037,7 +1037,7 @@ document.addEventListener("click", async (event) => {
   }, 1.5 * PACE);
 });
 
-/** Copies a text: by a selection where the browser has no clipboard for an address without TLS. */
+/** Copies a text, by a selection if the browser has no clipboard without TLS. */
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);

@@ -1,4 +1,4 @@
-//! The page, and the data that it asks for.
+//! Serves the page, and the data that it asks for.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::bases;
 use crate::journal::{Conversation, Journal, stands_out_for};
 
-/// What the page is about.
+/// What the page shows.
 pub struct Page {
     pub journal: Journal,
     pub changes: broadcast::Sender<Arc<str>>,
@@ -32,11 +32,11 @@ pub struct Page {
     pub origin: String,
     pub upstream: Option<String>,
     pub key: Option<String>,
-    /// The session of the first call that it proposes.
+    /// The session of the first call that the page proposes.
     pub session: SessionId,
 }
 
-/// Whether a request is for the page; every other one is for the gateway.
+/// Returns whether a request is for the page; all others are for the gateway.
 pub fn is_for_the_page(path: &str) -> bool {
     matches!(
         path,
@@ -77,7 +77,7 @@ impl Page {
     }
 }
 
-/// Nothing of another origin runs on the page, and nothing of it is kept.
+/// Keeps other origins from running anything on the page, and browsers from storing it.
 async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -87,7 +87,7 @@ async fn harden(mut response: Response) -> Response {
     response
 }
 
-/// The most calls or conversations that are sent at once.
+/// The most calls or conversations in one response or event.
 const MOST: usize = 100;
 
 async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
@@ -123,7 +123,7 @@ struct Search {
     before: Option<u64>,
     limit: Option<usize>,
     session: Option<String>,
-    /// A reason to stand out for, or any other word for all of them.
+    /// A reason for standing out, or any other word for all reasons.
     faults: Option<String>,
     q: Option<String>,
 }
@@ -167,7 +167,7 @@ async fn call(State(page): State<Arc<Page>>, Path(number): Path<u64>) -> Respons
     }
 }
 
-/// How long a page waits before it connects again.
+/// How long the page waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
 async fn events(
@@ -188,7 +188,7 @@ async fn events(
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-/// At most so many, and whether there are more.
+/// Returns at most `limit` items, and whether there are more.
 fn page_of<T>(limit: usize, find: impl FnOnce(usize) -> Vec<T>) -> (Vec<T>, bool) {
     let mut found = find(limit + 1);
     let more = found.len() > limit;
@@ -196,7 +196,7 @@ fn page_of<T>(limit: usize, find: impl FnOnce(usize) -> Vec<T>) -> (Vec<T>, bool
     (found, more)
 }
 
-/// What is searched for.
+/// The words of a search.
 struct Words(Vec<String>);
 
 impl Words {
@@ -248,7 +248,7 @@ impl Words {
     }
 }
 
-/// What the page is told of calls and conversations that are new or have changed.
+/// Returns what the page is told about calls and conversations that are new or have changed.
 pub fn change(journal: &Journal, mut numbers: Vec<u64>, sessions: &[String]) -> Value {
     numbers.sort_unstable();
     numbers.dedup();
@@ -271,7 +271,7 @@ pub fn change(journal: &Journal, mut numbers: Vec<u64>, sessions: &[String]) -> 
     })
 }
 
-/// Calls as they stand in a list: without headers, and with no text that is long.
+/// Returns calls as a list shows them: without headers, and with long texts cut.
 fn listed(requests: Vec<SeenRequest>) -> Vec<Value> {
     requests.iter().map(in_list).collect()
 }

@@ -1,4 +1,4 @@
-//! The program's one address: its page, and everything else for the gateway.
+//! Serves the program's address: requests for the page, and all others for the gateway.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub struct Server {
     /// The page and its data.
     pub page: Router,
     pub forward: Forward,
-    /// Names that this machine goes by, besides those of the loopback interface.
+    /// Names of this machine, besides those of the loopback interface.
     pub names: Vec<String>,
 }
 
-/// How long a client may take for the head of a request.
+/// How long a client may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Server {
@@ -38,11 +38,11 @@ impl Server {
         let server = Arc::new(self);
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                // Out of file descriptors, most likely: connections that end give some back.
+                // Most likely out of file descriptors, until some connections end.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
-            // Without it an answer's small pieces wait for each other.
+            // Otherwise, an answer's small pieces wait for each other.
             let _ = stream.set_nodelay(true);
             tokio::spawn(Arc::clone(&server).connection(stream));
         }
@@ -56,7 +56,7 @@ impl Server {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT);
-        // It fails where a client leaves, and where an answer is to be cut.
+        // It fails if a client leaves, or if an answer is meant to be cut off.
         let _ = connection
             .serve_connection(TokioIo::new(stream), service)
             .await;
@@ -70,12 +70,12 @@ impl Server {
         if !self.is_ours(&request, local.map(|address| address.ip().to_canonical())) {
             return Ok(refuse(
                 StatusCode::MISDIRECTED_REQUEST,
-                "opencode-gateway answers to localhost and to its own address alone, so that no web \
-                page can read the calls; --allow-host names another one\n",
+                "opencode-gateway answers only to localhost and its own address, so that no web \
+                page can read the calls; allow another name with --allow-host\n",
             ));
         }
         if request.method() == Method::CONNECT {
-            let message = "opencode-gateway is no proxy for other addresses\n";
+            let message = "opencode-gateway is not a proxy for other addresses\n";
             return Ok(refuse(StatusCode::METHOD_NOT_ALLOWED, message));
         }
         if page::is_for_the_page(request.uri().path()) {
@@ -85,7 +85,7 @@ impl Server {
         self.forward.send(request).await
     }
 
-    /// Whether a request calls this machine by a name that is its own.
+    /// Returns whether a request calls this machine by one of its own names.
     fn is_ours(&self, request: &Request<Incoming>, local: Option<IpAddr>) -> bool {
         let mut hosts = request.headers().get_all(HOST).iter().map(|host| {
             let host: Option<Authority> = host.to_str().ok().and_then(|host| host.parse().ok());

@@ -1,4 +1,4 @@
-//! Who answers the calls, and who keeps the record of them.
+//! What answers the calls, and what keeps the record of them.
 
 use anyhow::{Context, Result};
 use reqwest_opencode_session::testing::{Gateway, Limits, Log, Reply};
@@ -9,7 +9,7 @@ use crate::upstream::Forward;
 
 pub struct Service {
     pub log: Log,
-    /// Who writes the log, where calls go on to the real gateway.
+    /// What writes the log, if calls are forwarded to the real gateway.
     pub recorder: Option<Recorder>,
     pub forward: Forward,
     /// The gateway of this program, which writes the log itself.
@@ -18,7 +18,7 @@ pub struct Service {
 
 impl Service {
     pub fn start(options: &Options) -> Result<Self> {
-        // Prompts may be secret, and the page shows no more of them than their first words.
+        // Prompts may be secret, and the page shows only their first words.
         let limits = Limits::default().requests(options.keep.get()).bodies(0);
         let service = match &options.upstream {
             Some(upstream) => Self::proxy(upstream, limits)?,

@@ -1,4 +1,4 @@
-//! The signals by which a program is asked to end.
+//! The signals that ask a program to end.
 
 use std::io;
 
@@ -6,12 +6,12 @@ use std::io;
 pub enum Signal {
     /// Ctrl-C.
     Interrupt,
-    /// What `kill` and a cancelled job send, or the terminal that was closed.
+    /// Sent by `kill`, by a cancelled job, or by a terminal that is closed.
     #[cfg(unix)]
     Terminate,
 }
 
-/// Takes these signals over: from here on they do not end the program by themselves.
+/// A handler for these signals: once it exists, they no longer end the program by themselves.
 #[cfg(unix)]
 pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
@@ -39,7 +39,7 @@ impl Signals {
     }
 }
 
-/// Takes this signal over: from here on it does not end the program by itself.
+/// A handler for this signal: once it exists, the signal no longer ends the program by itself.
 #[cfg(windows)]
 pub struct Signals(tokio::signal::windows::CtrlC);
 

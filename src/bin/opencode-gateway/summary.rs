@@ -1,4 +1,4 @@
-//! What the calls came to, in a few lines.
+//! A summary of the calls, in a few lines.
 
 use std::fmt;
 
@@ -15,11 +15,11 @@ impl fmt::Display for Summary {
                 "{share} % of {} prompt tokens",
                 thousands(totals.prompt_tokens)
             ),
-            None => "nothing told".to_owned(),
+            None => "not reported".to_owned(),
         };
         let cost = match totals.cost {
             Some(cost) => format!("${cost:.4}"),
-            None => "nothing told".to_owned(),
+            None => "not reported".to_owned(),
         };
         let mut rows = vec![
             ("calls", thousands(totals.calls)),
@@ -50,7 +50,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A number with a comma after each three digits.
+/// Returns a number with commas between groups of three digits.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -93,7 +93,7 @@ cost                      $0.1250
         let summary = Summary(totals).to_string();
         assert!(!summary.contains("sharing"), "{summary}");
         assert!(summary.ends_with(
-            "\ncached                    nothing told\ncost                      nothing told\n"
+            "\ncached                    not reported\ncost                      not reported\n"
         ));
     }
 

@@ -1,4 +1,4 @@
-//! What the terminal shows of a call: one line.
+//! The line that the terminal shows for a call.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 
-/// The names of the columns.
+/// Returns the names of the columns.
 pub fn heading(width: Option<usize>) -> String {
     let columns = format!(
         "{:>6} {:8} {:6} {:9} {:>6}  {}",
@@ -21,7 +21,7 @@ pub fn heading(width: Option<usize>) -> String {
     format!("{DIM}{}{DIM:#}", fit(&columns, width))
 }
 
-/// A call that has ended, in a line of at most this many columns.
+/// Formats a call that has ended as a line of at most this many columns.
 pub fn line(request: &SeenRequest, zone: &TimeZone, width: Option<usize>) -> String {
     let at = Timestamp::try_from(request.at).unwrap_or_default();
     let at = at.to_zoned(zone.clone()).strftime("%H:%M:%S");
@@ -53,14 +53,14 @@ pub fn line(request: &SeenRequest, zone: &TimeZone, width: Option<usize>) -> Str
     line
 }
 
-/// Why a call stands out, if it does, and how it ended where that is worth a word.
+/// Returns why a call stands out, or a note about how it ended, if there is anything to say.
 fn reason(request: &SeenRequest) -> Option<(String, Style)> {
     let faults = request.marks.iter().filter(|mark| mark.is_fault());
     let mut reasons: Vec<String> = faults.map(of_mark).collect();
     if request.is_refused() {
         let status = request.status.and_then(|status| status.canonical_reason());
         let error = request.error.as_deref().or(status).unwrap_or("refused");
-        // Its mark has said so already.
+        // Its mark already says so.
         if error != "MissingSessionID" || reasons.is_empty() {
             reasons.push(error.to_owned());
         }
@@ -99,7 +99,7 @@ fn of_mark(mark: &Mark) -> String {
     }
 }
 
-/// The last characters of an id, which are the ones that tell it from others.
+/// Returns the last characters of an id, which are the ones that tell it from others.
 pub fn short(id: &str) -> String {
     const LENGTH: usize = 8;
     match id.char_indices().rev().nth(LENGTH) {
@@ -108,7 +108,7 @@ pub fn short(id: &str) -> String {
     }
 }
 
-/// A text on one line, in which nothing can command the terminal, or turn or hide what is beside it.
+/// Replaces characters that control the terminal, reverse text or are invisible.
 pub fn harmless(text: &str) -> String {
     let commands = |character: char| {
         let turns_or_hides = matches!(
@@ -120,7 +120,7 @@ pub fn harmless(text: &str) -> String {
     text.replace(commands, "\u{fffd}")
 }
 
-/// The same, of at most this many columns.
+/// Returns a [`harmless`] text of at most this many columns.
 fn fit(text: &str, width: Option<usize>) -> String {
     let text = harmless(text);
     let Some(width) = width.filter(|width| text.width() > *width) else {
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(fit("a", Some(0)), "");
     }
 
-    /// The lines of calls of two conversations, one of which loses its session and changes it.
+    /// Returns the lines for calls of a conversation that changes and loses its session.
     fn lines(width: Option<usize>) -> Vec<String> {
         let log = Log::default();
         let said = [
@@ -209,7 +209,7 @@ mod tests {
         assert!(lines[3].contains(back), "{}", lines[3]);
     }
 
-    /// A call in the session "one", answered with this.
+    /// Returns a call in the session "one", with this answer.
     fn answered(answer: &Answer) -> SeenRequest {
         let log = Log::default();
         let call = Request::post("/zen/v1/messages").header("x-opencode-session", "one");
@@ -233,7 +233,7 @@ mod tests {
 
         request.error = Some("MissingSessionID".to_owned());
         assert_eq!(of(&request), ("no session".to_owned(), RED));
-        // The gateway may know no session where the log does.
+        // The gateway may find no session in a call in which the log finds one.
         request.marks = vec![];
         assert_eq!(of(&request), ("MissingSessionID".to_owned(), RED));
     }

@@ -1,4 +1,4 @@
-//! Sends calls on as they came, and hands answers back as they come.
+//! Forwards calls as they came, and passes answers back as they come.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -35,12 +35,12 @@ use crate::options::Upstream;
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connector = BoxCloneSyncService<Uri, TokioIo<TcpStream>, BoxError>;
 
-/// The way to a gateway, and who looks on.
+/// A client of a gateway that forwards calls to it, and may record them.
 pub struct Forward {
     upstream: Upstream,
     client: Client<HttpsConnector<Connector>, Body>,
     recorder: Option<Recorder>,
-    /// The proxy of the environment that leads there.
+    /// The environment's proxy for the upstream.
     proxy: Option<Uri>,
     under_way: watch::Sender<usize>,
 }
@@ -51,7 +51,7 @@ impl Forward {
         direct.enforce_http(false);
         direct.set_nodelay(true);
         let is_https = upstream.scheme == Scheme::HTTPS;
-        // What is on this machine needs no proxy.
+        // An upstream on this machine needs no proxy.
         let proxy = match is_https {
             true => Matcher::from_env().intercept(&upstream.to_string().parse()?),
             false => None,
@@ -69,7 +69,7 @@ impl Forward {
         let tls = HttpsConnectorBuilder::new();
         let tls = match is_https {
             true => tls.try_with_platform_verifier()?,
-            // None is needed, and a system without certificates is no obstacle.
+            // None is needed, so the system may have no certificates.
             false => tls.with_tls_config(no_tls()?),
         };
         let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
@@ -85,17 +85,17 @@ impl Forward {
         })
     }
 
-    /// The proxy that leads there.
+    /// Returns the proxy on the way to the upstream.
     pub fn proxy(&self) -> Option<&Uri> {
         self.proxy.as_ref()
     }
 
-    /// How many calls are under way.
+    /// Returns how many calls are under way.
     pub fn under_way(&self) -> watch::Receiver<usize> {
         self.under_way.subscribe()
     }
 
-    /// Sends a request on. An error is an answer that was cut off before it began.
+    /// Forwards a request. An error closes the client's connection without an answer.
     pub async fn send(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
         let under_way = UnderWay::new(&self.under_way);
         let (head, body) = request.into_parts();
@@ -103,7 +103,7 @@ impl Forward {
         let watched = recorder.map(|recorder| Watched::new(recorder.begin(&head)));
         let body = Body::new(RequestCopy::new(body, watched.clone()));
         let request = Request::from_parts(self.readdressed(head)?, body);
-        // From here on, a client that leaves ends it.
+        // From here on, the exchange ends if the client leaves.
         let guard = watched.map(Guard);
         let end = |kind: &str, message: &str| {
             if let Some(Guard(watched)) = &guard {
@@ -130,7 +130,7 @@ impl Forward {
         }
     }
 
-    /// A request's head, for the upstream instead of this program.
+    /// Readdresses a request's head to the upstream.
     fn readdressed(&self, mut head: Parts) -> Result<Parts, http::Error> {
         remove_hop_by_hop(&mut head.headers);
         let Upstream { scheme, authority } = self.upstream.clone();
@@ -150,7 +150,7 @@ impl Forward {
     }
 }
 
-/// What a client gets where there is no way to the upstream.
+/// Returns the answer for a client if the upstream cannot be reached.
 fn bad_gateway(message: &str) -> Response<Body> {
     let error = json!({"type": "Unreachable", "message": format!("opencode-gateway {message}")});
     let error = Json(json!({"type": "error", "error": error}));
@@ -166,7 +166,7 @@ fn no_tls() -> Result<ClientConfig> {
         .with_no_client_auth())
 }
 
-/// Takes away what is meant for the next hop alone.
+/// Removes the headers that are meant only for the next hop.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -190,7 +190,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// What lies at the ground of an error.
+/// Returns the root cause of an error.
 fn cause(mut error: &dyn Error) -> String {
     while let Some(cause) = error.source() {
         error = cause;

@@ -1,4 +1,4 @@
-//! Follows the calls: counts them, prints them, and tells the page.
+//! Follows the calls: counts them, prints them, and updates the page.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,14 +21,14 @@ pub struct Watch {
     page: broadcast::Sender<Arc<str>>,
 }
 
-/// How often the page is told, at most.
+/// The shortest time between two updates of the page.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// How many calls may wait for a slow reader of the output before the page waits, too.
+/// How many calls may wait for a slow reader of the output before the page waits as well.
 const WAITING: usize = 10_000;
 
 impl Watch {
-    /// Begins, and writes on a thread of its own, because a terminal may be slow to take what it gets.
+    /// Starts to watch, and writes on a thread of its own, because a terminal may be slow.
     pub fn start(journal: Journal, output: Output, page: broadcast::Sender<Arc<str>>) -> Watching {
         let (stop, stopped) = oneshot::channel();
         let (lines, waiting) = mpsc::channel(WAITING);
@@ -44,7 +44,7 @@ impl Watch {
         }
     }
 
-    /// Follows the calls until it is told to stop; gives the number of the last one by then.
+    /// Follows the calls until it is told to stop; returns the number of the last one by then.
     async fn run(self, mut stop: oneshot::Receiver<()>) -> u64 {
         let mut changes = self.journal.log.changes();
         let mut news = News::default();
@@ -62,7 +62,7 @@ impl Watch {
         }
         let last = self.journal.last();
         while let Some(Some(requests)) = changes.next().now_or_never() {
-            // What came after the end began would let it never end.
+            // Later calls are left out: they may never stop coming.
             if requests.iter().all(|request| request.number > last) {
                 break;
             }
@@ -74,7 +74,7 @@ impl Watch {
     async fn take(&self, requests: Vec<SeenRequest>, news: &mut News) {
         let taken = self.journal.take(requests);
         for request in taken.ended {
-            // Calls are counted all the same where none can be written any more.
+            // Calls are still counted when none can be written any more.
             let _ = self.lines.send(request).await;
         }
         if self.page.receiver_count() > 0 {
@@ -86,19 +86,19 @@ impl Watch {
     fn tell(&self, news: News) {
         let sessions: Vec<String> = news.sessions.into_iter().collect();
         let change = page::change(&self.journal, news.numbers, &sessions);
-        // Where nobody listens any more, nobody misses it.
+        // It fails if no page is open any more.
         let _ = self.page.send(change.to_string().into());
     }
 }
 
-/// What the page does not know yet.
+/// What the page has not been told yet.
 #[derive(Default)]
 struct News {
     numbers: Vec<u64>,
     sessions: BTreeSet<String>,
 }
 
-/// Writes the calls, until there are no more or the output takes no more.
+/// Writes the calls until there are no more, or until the output fails.
 fn write(mut output: Output, mut waiting: mpsc::Receiver<SeenRequest>) -> io::Result<()> {
     while let Some(request) = waiting.blocking_recv() {
         output.call(&request)?;
@@ -106,7 +106,7 @@ fn write(mut output: Output, mut waiting: mpsc::Receiver<SeenRequest>) -> io::Re
     Ok(())
 }
 
-/// A watch that was started.
+/// A running watch.
 pub struct Watching {
     stop: oneshot::Sender<()>,
     watch: JoinHandle<u64>,
@@ -114,7 +114,7 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Waits until the output takes no more, such as a pipe that was closed.
+    /// Waits until the output fails, such as a pipe that was closed.
     pub async fn failed(&mut self) -> io::Error {
         match (&mut self.output).await {
             Ok(Err(error)) => error,
@@ -123,8 +123,7 @@ impl Watching {
         }
     }
 
-    /// Stops after the last call that has come; gives its number, and tells whether the output took
-    /// no more.
+    /// Stops after the last call that has come; returns its number, and the output's error, if any.
     pub async fn finish(self) -> Result<(u64, Option<io::Error>), JoinError> {
         let _ = self.stop.send(());
         let last = self.watch.await?;
@@ -158,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_call_up_to_the_end_is_counted() {
-        // Whether the end or a call is noticed first differs from round to round.
+        // Whether the end or a call is noticed first varies.
         for _ in 0..8 {
             let log = Log::default();
             let (journal, watching) = watch(&log);

@@ -1,4 +1,4 @@
-//! What one needs to know to begin.
+//! What a user needs to know to begin.
 
 use std::fmt;
 
@@ -10,11 +10,11 @@ use crate::options::Upstream;
 pub struct Welcome<'a> {
     pub origin: &'a str,
     pub upstream: Option<&'a Upstream>,
-    /// The proxy that leads there.
+    /// The proxy on the way to the upstream.
     pub proxy: Option<&'a Uri>,
-    /// Whether other machines can reach it.
+    /// Whether other machines can reach the gateway.
     pub is_public: bool,
-    /// The key that the gateway takes, where it is one of ours.
+    /// The key that the gateway accepts, if it is this program's own gateway.
     pub key: Option<&'a str>,
 }
 
@@ -22,10 +22,13 @@ impl fmt::Display for Welcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.upstream, self.proxy) {
             (None, _) => writeln!(f, "A gateway that answers like OpenCode Zen and Go")?,
-            (Some(upstream), None) => writeln!(f, "Calls go on to {upstream}")?,
+            (Some(upstream), None) => writeln!(f, "Forwarding calls to {upstream}")?,
             (Some(upstream), Some(proxy)) => {
                 let host = proxy.authority().map_or("", |authority| authority.host());
-                writeln!(f, "Calls go on to {upstream}, through the proxy at {host}")?;
+                writeln!(
+                    f,
+                    "Forwarding calls to {upstream} through the proxy at {host}"
+                )?;
             }
         }
         let mut row = |name: &str, value: &str| writeln!(f, "  {name:<17} {value}");
@@ -41,13 +44,13 @@ impl fmt::Display for Welcome<'_> {
         if self.is_public {
             writeln!(
                 f,
-                "Whoever reaches this address from another machine can see the calls."
+                "Anyone who reaches this address from another machine can see the calls."
             )?;
         }
         writeln!(
             f,
-            "Each call needs x-opencode-session, the same id in all of a conversation."
+            "Each call needs the header x-opencode-session: one id for each conversation."
         )?;
-        writeln!(f, "Ctrl-C ends it with a summary.")
+        writeln!(f, "Press Ctrl-C to stop, with a summary.")
     }
 }
