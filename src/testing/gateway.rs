@@ -218,7 +218,8 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the requests that were not.
+    /// Panics with a list of the requests that were not, or if there were none or some are no longer
+    /// [kept](Limits::requests).
     #[track_caller]
     pub fn assert_every_request_in(&self, session: &Session) {
         let id = session.id().as_ref();
@@ -234,7 +235,7 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the calls that were not.
+    /// Panics with a list of the calls that were not, or if there were none.
     #[track_caller]
     pub fn assert_no_session_missing(&self) {
         self.assert_each("in a session", Scope::Calls, |request| {
@@ -252,7 +253,8 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the calls that moved, or whose session is shared.
+    /// Panics with a list of the calls that moved, or whose session is shared, or if there were
+    /// none.
     #[track_caller]
     pub fn assert_conversations_keep_their_session(&self) {
         self.assert_each(
@@ -272,7 +274,8 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the calls that were.
+    /// Panics with a list of the calls that were, or if there were none or some are no longer
+    /// [kept](Limits::requests).
     #[track_caller]
     pub fn assert_no_fallback(&self) {
         self.assert_each("in a session of their own", Scope::AllCalls, |request| {
@@ -284,7 +287,8 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the requests that did not.
+    /// Panics with a list of the requests that did not, or if there were none or some are no longer
+    /// [kept](Limits::requests).
     #[track_caller]
     pub fn assert_every_client_is(&self, name: &str) {
         let expectation = format!("from client {name}");

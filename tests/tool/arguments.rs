@@ -117,6 +117,13 @@ fn bad_values_are_named_with_what_is_expected() {
         &["'0'", "--keep", "expected a number of calls"],
     );
     assert_refused(&["--lisen", "9000"], &["'--lisen'", "'--listen'"]);
+    assert_refused(
+        &["--check", "npm", "test"],
+        &[
+            "'npm'",
+            "a command comes after --, as in `opencode-gateway --check -- npm test`",
+        ],
+    );
     assert_refused(&["--check"], &["needs a command", "--check -- npm test"]);
     assert_refused(
         &["--", "npm", "test"],

@@ -167,10 +167,15 @@ impl Check<'_> {
         named(f, &missing, "without a session")?;
         let moved = marked(|mark| matches!(mark, Mark::Moved { .. }));
         named(f, &moved, "moved to another session")?;
-        if !marked(Mark::may_be_fork).is_empty() {
+        let forks = marked(Mark::may_be_fork).len();
+        if forks > 0 {
+            let moved_back = match forks == moved.len() {
+                true => "",
+                false => " A call that moved back is no fork.",
+            };
             writeln!(
                 f,
-                "  If this is a fork, which is not a fault, use --allow-forks."
+                "  If this is a fork, which is not a fault, use --allow-forks.{moved_back}"
             )?;
         }
         let shared = marked(|mark| matches!(mark, Mark::Shared { .. }));
@@ -184,24 +189,20 @@ impl Check<'_> {
 
     fn left_behind(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Left { under_way, cut_off } = self.left;
-        if under_way == 0 {
+        if under_way == 0 && cut_off == 0 {
             return Ok(());
         }
-        write!(
-            f,
-            "The command left a process behind: when it ended, {} under way",
-            match under_way {
-                1 => "one call was still".to_owned(),
-                _ => format!("{under_way} calls were still"),
-            },
-        )?;
-        match cut_off {
-            0 => writeln!(f, "."),
-            _ => {
-                let seconds = (GRACE + PATIENCE).as_secs();
-                writeln!(f, ", and {cut_off} had not ended {seconds} seconds later.")
-            }
+        f.write_str("The command left a process behind")?;
+        match under_way {
+            0 => f.write_str(", which went on to make calls")?,
+            1 => f.write_str(": when it ended, one call was still under way")?,
+            _ => write!(f, ": when it ended, {under_way} calls were still under way")?,
         }
+        if cut_off > 0 {
+            let seconds = (GRACE + PATIENCE).as_secs();
+            write!(f, ", and {cut_off} had not ended {seconds} seconds later")?;
+        }
+        writeln!(f, ".")
     }
 
     fn because(&self) -> String {
@@ -276,26 +277,33 @@ mod tests {
 
     use http::StatusCode;
     use reqwest_opencode_session::testing::{Answer, Limits, Log};
+    use serde_json::json;
 
     use super::*;
 
-    #[test]
-    fn a_check_that_could_not_count_all_calls_does_not_pass() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
-        let call = || {
-            let call = http::Request::post("/zen/v1/chat/completions");
-            let (head, ()) = call
-                .header("x-opencode-session", "s")
-                .body(())
-                .unwrap()
-                .into_parts();
-            let number = journal.log.record(&head, r#"{"model": "m"}"#);
-            journal
-                .log
-                .answer(number, &Answer::with_status(StatusCode::OK));
-        };
-        let check = |last| Check {
-            journal: &journal,
+    /// Records an answered call in a session, with what the user and the model said by turns.
+    fn call(journal: &Journal, session: &str, said: &[&str]) {
+        let call = http::Request::post("/zen/v1/chat/completions");
+        let call = call.header("x-opencode-session", session);
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        let roles = ["user", "assistant"].into_iter().cycle();
+        let messages = roles.zip(said);
+        let messages = messages.map(|(role, content)| json!({"role": role, "content": content}));
+        let body = json!({"model": "m", "messages": messages.collect::<Vec<_>>()});
+        let number = journal.log.record(&head, body.to_string());
+        let answer = Answer::with_status(StatusCode::OK);
+        journal.log.answer(number, &answer);
+    }
+
+    /// Counts the calls that are kept.
+    fn count(journal: &Journal) {
+        journal.take(journal.log.latest(u64::MAX, usize::MAX, |_| true));
+    }
+
+    /// Checks the calls up to a number, of a command that succeeded.
+    fn check(journal: &Journal, last: u64) -> Check<'_> {
+        Check {
+            journal,
             end: End::Ended {
                 status: ExitStatus::default(),
                 stopped: false,
@@ -304,24 +312,76 @@ mod tests {
             last,
             left: Left::default(),
             unwritten: None,
-        };
-        let count = || journal.take(journal.log.latest(u64::MAX, 1, |_| true));
-        call();
-        count();
-        assert_eq!(check(1).code(), 0);
-        assert!(!check(1).to_string().contains("dropped"));
+        }
+    }
+
+    #[test]
+    fn a_check_that_could_not_count_all_calls_does_not_pass() {
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        call(&journal, "s", &["1"]);
+        count(&journal);
+        assert_eq!(check(&journal, 1).code(), 0);
+        assert!(!check(&journal, 1).to_string().contains("dropped"));
         // A call after the last one to judge changes nothing.
-        call();
-        assert_eq!(check(1).code(), 0);
-        call();
-        count();
-        assert_eq!(check(3).code(), 2);
-        let report = check(3).to_string();
+        call(&journal, "s", &["1"]);
+        assert_eq!(check(&journal, 1).code(), 0);
+        call(&journal, "s", &["1"]);
+        count(&journal);
+        assert_eq!(check(&journal, 3).code(), 2);
+        let report = check(&journal, 3).to_string();
         for line in [
             "1 call had to be dropped before being counted: use a larger --keep\n",
             "exit 2, because not every call could be counted\n",
         ] {
             assert!(report.contains(line), "{report}");
         }
+    }
+
+    #[test]
+    fn a_report_says_which_moves_may_be_forks() {
+        let hint = "  If this is a fork, which is not a fault, use --allow-forks.";
+        let journal = Journal::new(Log::default(), None);
+        call(&journal, "one", &["1"]);
+        call(&journal, "two", &["1", "a", "2"]);
+        count(&journal);
+        let report = check(&journal, 2).to_string();
+        assert!(report.contains(&format!("{hint}\n")), "{report}");
+
+        call(&journal, "one", &["1", "a", "2", "b", "3"]);
+        count(&journal);
+        let report = check(&journal, 3).to_string();
+        let hint = format!("{hint} A call that moved back is no fork.\n");
+        assert!(report.contains(&hint), "{report}");
+    }
+
+    #[test]
+    fn a_report_says_what_became_of_the_calls_of_a_process_that_was_left_behind() {
+        let journal = Journal::new(Log::default(), None);
+        call(&journal, "one", &["1"]);
+        count(&journal);
+        for (under_way, cut_off, told) in [
+            (1, 0, ": when it ended, one call was still under way."),
+            (3, 0, ": when it ended, 3 calls were still under way."),
+            (
+                2,
+                1,
+                ": when it ended, 2 calls were still under way, \
+                and 1 had not ended 6 seconds later.",
+            ),
+            (
+                0,
+                2,
+                ", which went on to make calls, and 2 had not ended 6 seconds later.",
+            ),
+        ] {
+            let left = Left { under_way, cut_off };
+            let check = Check {
+                left,
+                ..check(&journal, 1)
+            };
+            let told = format!("\nThe command left a process behind{told}\n");
+            assert!(check.to_string().contains(&told), "{check}");
+        }
+        assert!(!check(&journal, 1).to_string().contains("left a process"));
     }
 }

@@ -20,12 +20,14 @@ mod upstream;
 mod watch;
 mod welcome;
 
+use std::env;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
+use clap::error::ErrorKind;
 use reqwest_opencode_session::SessionId;
 use reqwest_opencode_session::testing::Gateway;
 use tokio::net::TcpListener;
@@ -82,7 +84,14 @@ fn one_line(error: &clap::Error) -> String {
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     let problem = lines.join(" ").replace(" tip: ", "; tip: ");
-    format!("{problem}; for more information, try --help")
+    let is_check = env::args_os().any(|argument| argument == "--check");
+    let hint = match error.kind() {
+        ErrorKind::UnknownArgument if is_check => {
+            format!("; a command comes after --, {}", options::EXAMPLE_OF_CHECK)
+        }
+        _ => String::new(),
+    };
+    format!("{problem}{hint}; for more information, try --help")
 }
 
 #[tokio::main]

@@ -130,6 +130,9 @@ pub struct Options {
 /// The address for a port without one.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// How to run a check.
+pub const EXAMPLE_OF_CHECK: &str = "as in `opencode-gateway --check -- npm test`";
+
 impl Options {
     /// Returns the address to listen on.
     pub fn address(&self) -> SocketAddr {
@@ -142,10 +145,9 @@ impl Options {
     /// Returns the key for the command of `--check`, or `None` without a check.
     pub fn key_of_check(&self) -> Result<Option<String>> {
         const VARIABLE: &str = "OPENCODE_API_KEY";
-        let example = "as in `opencode-gateway --check -- npm test`";
         match (self.check, self.command.is_empty()) {
-            (true, true) => bail!("--check needs a command after --, {example}"),
-            (false, false) => bail!("a command needs --check before --, {example}"),
+            (true, true) => bail!("--check needs a command after --, {EXAMPLE_OF_CHECK}"),
+            (false, false) => bail!("a command needs --check before --, {EXAMPLE_OF_CHECK}"),
             (false, true) => return Ok(None),
             (true, false) => {}
         }
