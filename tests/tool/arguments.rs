@@ -117,6 +117,8 @@ fn bad_values_are_named_with_what_is_expected() {
         &["'0'", "--keep", "expected a number of calls"],
     );
     assert_refused(&["--lisen", "9000"], &["'--lisen'", "'--listen'"]);
+    // A slip of another kind needs no hint about commands.
+    assert!(!stderr(&run(["--lisen", "9000"])).contains("a command comes after"));
     assert_refused(
         &["--check", "npm", "test"],
         &[

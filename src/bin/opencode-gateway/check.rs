@@ -342,6 +342,9 @@ mod tests {
         let hint = "  If this is a fork, which is not a fault, use --allow-forks.";
         let journal = Journal::new(Log::default(), None);
         call(&journal, "one", &["1"]);
+        count(&journal);
+        assert!(!check(&journal, 1).to_string().contains("--allow-forks"));
+
         call(&journal, "two", &["1", "a", "2"]);
         count(&journal);
         let report = check(&journal, 2).to_string();
