@@ -56,9 +56,9 @@ use crate::trace::Trace;
 /// | a URL, and headers as pairs of strings | [`headers_for`](Self::headers_for) |
 /// | a tower service | `layer`, with the feature `tower` |
 ///
-/// Each reads the session when it is called. A `ClientWithMiddleware` and a layer are called by
-/// the future that sends, so a scope around `.send()` is enough. The others are called by your own
-/// code: put the scope around the function that calls them, or name the session with
+/// Each reads the session when it is called. A `ClientWithMiddleware` is called by the future of
+/// `.send()`, so a scope around that is enough. A layer is called by `Service::call`, and the others
+/// by your own code: put the scope around the function that calls them, or name the session with
 /// [`bound_to`](Self::bound_to).
 ///
 /// # Which requests

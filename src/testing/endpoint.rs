@@ -195,7 +195,10 @@ impl fmt::Display for NotFound<'_> {
             longest = Self::LONGEST,
             rest = if is_cut { "…" } else { "" },
         )?;
-        match Call::at_end_of(&nearest).map(|call| call.format) {
+        // The base URL is right if the call itself is wrong.
+        let is_call = path.rsplit('/').next() == nearest.rsplit('/').next();
+        let call = Call::at_end_of(&nearest).filter(|_| is_call);
+        match call.map(|call| call.format) {
             Some(Format::ChatCompletions | Format::Responses) => {
                 f.write_str(": the base URL of an OpenAI SDK ends in /v1.")
             }

@@ -973,7 +973,12 @@ impl Records {
     }
 
     fn drop_the_oldest(&mut self) {
-        let oldest = self.inconspicuous.first().or(self.requests.keys().next());
+        // The latest one is still to be answered and judged.
+        let inconspicuous = self
+            .inconspicuous
+            .first()
+            .filter(|&&number| number < self.last);
+        let oldest = inconspicuous.or(self.requests.keys().next());
         let Some(Recorded { request, .. }) = oldest.copied().and_then(|number| self.remove(number))
         else {
             return;

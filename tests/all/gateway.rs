@@ -546,6 +546,13 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         );
         assert!(message.contains(nearest), "{message}");
     }
+    // The base URL is right if the call itself is wrong.
+    for path in ["/zen/go/v1/embeddings", "/zen/go/v1/mesages"] {
+        let response = post(&gateway, path).body(PROMPT).send().await.unwrap();
+        let body: Value = response.json().await.unwrap();
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(message.ends_with(" POST /zen/go/v1/messages."), "{message}");
+    }
     // Of equally near paths, the one with the method of the request.
     for (path, nearest) in [
         (CHAT, "POST /zen/go/v1/chat/completions:"),

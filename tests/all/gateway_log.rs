@@ -1,7 +1,7 @@
 //! What the log says about a call: what it is, how it ended, and how to find it.
 
 use http::{Method, Request, StatusCode};
-use reqwest_opencode_session::testing::{Answer, Log, Mark, SeenRequest};
+use reqwest_opencode_session::testing::{Answer, Limits, Log, Mark, SeenRequest};
 use serde_json::{Value, json};
 
 use crate::gateway_support::user;
@@ -97,6 +97,28 @@ fn a_call_that_was_answered_with_an_error_was_refused_and_stands_out() {
             "{seen}"
         );
     }
+}
+
+#[test]
+fn the_latest_call_is_kept_though_every_earlier_one_stands_out() {
+    let log = Log::with_limits(Limits::default().requests(2));
+    let body = json!({"model": "m", "messages": [user("Hello")]}).to_string();
+    let refused = || {
+        let number = record(&log, Method::POST, CHAT, &body);
+        log.answer(number, &Answer::with_status(StatusCode::BAD_REQUEST));
+        number
+    };
+    let faults = [refused(), refused(), refused()];
+    let kept = || -> Vec<u64> { log.requests().iter().map(|call| call.number).collect() };
+    assert_eq!(kept(), faults[1..]);
+    assert_eq!((log.dropped(), log.dropped_faults()), (1, 1));
+
+    let models = record(&log, Method::GET, "/zen/v1/models", "");
+    assert_eq!(kept(), [faults[2], models]);
+    // A later fault is kept instead of it.
+    let fault = refused();
+    assert_eq!(kept(), [faults[2], fault]);
+    assert_eq!((log.dropped(), log.dropped_faults()), (3, 2));
 }
 
 #[test]

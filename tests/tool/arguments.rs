@@ -117,6 +117,13 @@ fn bad_values_are_named_with_what_is_expected() {
         &["'0'", "--keep", "expected a number of calls"],
     );
     assert_refused(&["--lisen", "9000"], &["'--lisen'", "'--listen'"]);
+    assert_refused(&["--keep", "-1"], &["'-1'", "expected a number of calls"]);
+    assert_refused(&["--json", "calls"], &["'calls'", "named as --json=FILE"]);
+    for arguments in [&["--bogus"][..], &["--check", "--bogus", "--", "true"]] {
+        let message = stderr(&run(arguments));
+        assert!(!message.contains("-- --bogus"), "{message}");
+        assert!(!message.contains("a command comes after"), "{message}");
+    }
     // A slip of another kind needs no hint about commands.
     assert!(!stderr(&run(["--lisen", "9000"])).contains("a command comes after"));
     assert_refused(

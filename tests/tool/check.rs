@@ -129,7 +129,7 @@ fn a_command_that_makes_no_call_does_not_pass() {
 #[test]
 fn calls_that_were_refused_prove_nothing() {
     let output = check(&[], "wrong key");
-    assert_ends(&output, 2, "because every call was refused");
+    assert_ends(&output, 2, "because no call was answered");
     assert!(stderr(&output).contains("401 Unauthorized (AuthError)"));
 
     let output = check(&[], "one refused");
@@ -385,7 +385,7 @@ mod unix {
         );
         let report = stderr(&output);
         assert!(
-            report.contains("and 1 had not ended 6 seconds later."),
+            report.contains("and 1 had not ended 5 seconds later."),
             "{report}"
         );
     }

@@ -208,6 +208,21 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
 }
 
 #[test]
+fn a_call_below_api_that_is_no_data_of_the_page_is_seen() {
+    let program = Program::start([""; 0]);
+    for path in ["/api/v1/chat/completions", "/api/statement"] {
+        let response = client().post(program.url(path)).body("{}").send().unwrap();
+        assert_eq!(response.status(), 404);
+        let text = response.text().unwrap();
+        assert!(
+            text.contains(&format!("There is no POST {path}.")),
+            "{text}"
+        );
+    }
+    assert_eq!(program.call(2, |_| true)["path"], "/api/statement");
+}
+
+#[test]
 fn pages_of_calls_and_conversations_follow_each_other() {
     let program = Program::start([""; 0]);
     let caller = Caller::new(&program);

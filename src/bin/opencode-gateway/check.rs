@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::io;
 use std::time::Duration;
 
+use http::StatusCode;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use tokio::sync::watch;
 
@@ -20,7 +21,7 @@ pub struct Check<'a> {
     pub origin: &'a str,
     /// The number of the last call to judge: a process that the command left behind may make more.
     pub last: u64,
-    /// How many calls were under way when the command ended, and how many never ended.
+    /// How many calls were still under way after the command ended, and how many never ended.
     pub left: Left,
     /// Why not all calls could be written to the file or output of `--json`.
     pub unwritten: Option<io::Error>,
@@ -41,13 +42,14 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Waits for the calls that are still under way when the command has ended.
 pub async fn settle(mut under_way: watch::Receiver<usize>) -> Left {
-    let at_the_end = *under_way.borrow();
+    // The connections of the command itself close meanwhile.
     tokio::time::sleep(GRACE).await;
+    let after_grace = *under_way.borrow();
     let ended = under_way.wait_for(|count| *count == 0);
     let all_ended = tokio::time::timeout(PATIENCE, ended).await.is_ok();
     let cut_off = *under_way.borrow();
     Left {
-        under_way: at_the_end,
+        under_way: after_grace,
         cut_off: if all_ended { 0 } else { cut_off },
     }
 }
@@ -184,7 +186,12 @@ impl Check<'_> {
             writeln!(f, "  Each conversation needs an id of its own.")?;
         }
         let no_id = marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed));
-        named(f, &no_id, "with a doubled or malformed session")
+        named(f, &no_id, "with a doubled or malformed session")?;
+        match self.journal.totals().dropped_faults {
+            0 => Ok(()),
+            1 => writeln!(f, "1 more that stood out is no longer kept."),
+            more => writeln!(f, "{more} more that stood out are no longer kept."),
+        }
     }
 
     fn left_behind(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -195,11 +202,14 @@ impl Check<'_> {
         f.write_str("The command left a process behind")?;
         match under_way {
             0 => f.write_str(", which went on to make calls")?,
-            1 => f.write_str(": when it ended, one call was still under way")?,
-            _ => write!(f, ": when it ended, {under_way} calls were still under way")?,
+            1 => f.write_str(": after it ended, one call was still under way")?,
+            _ => write!(
+                f,
+                ": after it ended, {under_way} calls were still under way"
+            )?,
         }
         if cut_off > 0 {
-            let seconds = (GRACE + PATIENCE).as_secs();
+            let seconds = PATIENCE.as_secs();
             write!(f, ", and {cut_off} had not ended {seconds} seconds later")?;
         }
         writeln!(f, ".")
@@ -207,7 +217,11 @@ impl Check<'_> {
 
     fn because(&self) -> String {
         let Totals {
-            answered, missed, ..
+            answered,
+            missed,
+            moved,
+            shared,
+            ..
         } = self.journal.totals();
         match self.verdict() {
             Verdict::NotStarted => "because the command was never run".to_owned(),
@@ -215,7 +229,10 @@ impl Check<'_> {
                 "because a call had no session: titles, summaries and retries need one, too"
                     .to_owned()
             }
-            Verdict::Fault => "because a call was not in its conversation's session".to_owned(),
+            Verdict::Fault if moved + shared > 0 => {
+                "because a call was not in its conversation's session".to_owned()
+            }
+            Verdict::Fault => "because a call had a doubled or malformed session".to_owned(),
             Verdict::Stopped => "because the check was stopped before it finished".to_owned(),
             Verdict::NoCall => {
                 let mut text =
@@ -229,7 +246,7 @@ impl Check<'_> {
                 );
                 text
             }
-            Verdict::NotJudged if answered == 0 => "because every call was refused".to_owned(),
+            Verdict::NotJudged if answered == 0 => "because no call was answered".to_owned(),
             Verdict::NotJudged if self.left.cut_off > 0 => {
                 "because a call had not ended when the check did".to_owned()
             }
@@ -257,6 +274,12 @@ fn named(f: &mut fmt::Formatter<'_>, calls: &[SeenRequest], what: &str) -> fmt::
     for request in calls.iter().take(NAMED) {
         let line = harmless(&request.to_string());
         writeln!(f, "  {line}")?;
+        // It names the nearest path.
+        if let (Some(StatusCode::NOT_FOUND), Some(message)) =
+            (request.status, &request.error_message)
+        {
+            writeln!(f, "    {}", harmless(message))?;
+        }
     }
     match calls.len().saturating_sub(NAMED) {
         0 => Ok(()),
@@ -275,7 +298,6 @@ fn count(count: u64, what: &str) -> String {
 mod tests {
     use std::process::ExitStatus;
 
-    use http::StatusCode;
     use reqwest_opencode_session::testing::{Answer, Limits, Log};
     use serde_json::json;
 
@@ -338,6 +360,41 @@ mod tests {
     }
 
     #[test]
+    fn a_report_says_what_a_fault_is_and_what_to_do_about_a_wrong_path() {
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(2)), None);
+        for _ in 0..3 {
+            call(&journal, "no id", &["1"]);
+            count(&journal);
+        }
+        let report = check(&journal, 3).to_string();
+        for line in [
+            "2 calls with a doubled or malformed session:\n",
+            "\n1 more that stood out is no longer kept.\n",
+            "exit 1, because a call had a doubled or malformed session\n",
+        ] {
+            assert!(report.contains(line), "{report}");
+        }
+
+        let journal = Journal::new(Log::default(), None);
+        let call = http::Request::post("/zen/go/messages").header("x-opencode-session", "one");
+        let (head, ()) = call.body(()).unwrap().into_parts();
+        let number = journal.log.record(&head, "{}");
+        let mut answer = Answer::with_status(StatusCode::NOT_FOUND);
+        answer.error_message = Some("The nearest path is another one.".to_owned());
+        journal.log.answer(number, &answer);
+        count(&journal);
+        let report = check(&journal, 1).to_string();
+        assert!(
+            report.contains("\n    The nearest path is another one.\n"),
+            "{report}"
+        );
+        assert!(
+            report.ends_with("exit 2, because no call was answered\n"),
+            "{report}"
+        );
+    }
+
+    #[test]
     fn a_report_says_which_moves_may_be_forks() {
         let hint = "  If this is a fork, which is not a fault, use --allow-forks.";
         let journal = Journal::new(Log::default(), None);
@@ -363,18 +420,18 @@ mod tests {
         call(&journal, "one", &["1"]);
         count(&journal);
         for (under_way, cut_off, told) in [
-            (1, 0, ": when it ended, one call was still under way."),
-            (3, 0, ": when it ended, 3 calls were still under way."),
+            (1, 0, ": after it ended, one call was still under way."),
+            (3, 0, ": after it ended, 3 calls were still under way."),
             (
                 2,
                 1,
-                ": when it ended, 2 calls were still under way, \
-                and 1 had not ended 6 seconds later.",
+                ": after it ended, 2 calls were still under way, \
+                and 1 had not ended 5 seconds later.",
             ),
             (
                 0,
                 2,
-                ", which went on to make calls, and 2 had not ended 6 seconds later.",
+                ", which went on to make calls, and 2 had not ended 5 seconds later.",
             ),
         ] {
             let left = Left { under_way, cut_off };

@@ -84,6 +84,8 @@ struct Counts {
     by_last: BTreeMap<u64, String>,
     /// The conversations in which nothing stands out, each after the number of its first call.
     plain: BTreeSet<(u64, String)>,
+    /// Calls that conversations missed before a call of theirs was counted.
+    missed_early: HashMap<String, u64>,
     /// How the calls that may still change were counted: the latest, and those that have not ended.
     counted: BTreeMap<u64, Counted>,
 }
@@ -102,6 +104,7 @@ struct Counted {
     prompt_tokens: u64,
     cached_tokens: u64,
     cost: Option<f64>,
+    session: Option<String>,
     /// The session of the conversation that it continues without a session.
     lost_from: Option<String>,
     /// Whether it has ended.
@@ -124,6 +127,7 @@ impl Counted {
             prompt_tokens: request.prompt_tokens,
             cached_tokens: request.cached_tokens,
             cost: request.cost,
+            session: request.session.clone(),
             lost_from: None,
             ended: false,
         }
@@ -251,7 +255,7 @@ impl Counts {
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let now = Counted {
-            lost_from: self.lost_from(request, log),
+            lost_from: (before.lost_from.clone()).or_else(|| self.lost_from(request, log)),
             ended: before.ended,
             ..Counted::of(request)
         };
@@ -259,8 +263,9 @@ impl Counts {
         self.totals.calls += u64::from(is_new);
         self.totals.replace(&before, &now);
         if let Some(session) = now.lost_from {
-            let conversation = self.conversations.get_mut(&session)?;
-            conversation.missed += u64::from(before.lost_from.is_none());
+            if before.lost_from.is_none() {
+                self.count_missed(&session);
+            }
             return Some(session);
         }
         let session = request.session.clone()?;
@@ -274,6 +279,7 @@ impl Counts {
                 Conversation {
                     session: session.clone(),
                     first: request.number,
+                    missed: self.missed_early.remove(&session).unwrap_or_default(),
                     ..Conversation::default()
                 }
             });
@@ -320,9 +326,23 @@ impl Counts {
         if request.session.is_some() {
             return None;
         }
-        let continued = log.get(request.continues?)?;
-        let lost_from = || self.counted.get(&continued.number)?.lost_from.clone();
-        continued.session.or_else(lost_from)
+        let continued = request.continues?;
+        match self.counted.get(&continued) {
+            Some(counted) => counted
+                .session
+                .clone()
+                .or_else(|| counted.lost_from.clone()),
+            None => log.get(continued)?.session,
+        }
+    }
+
+    /// Counts a call that a conversation missed, for later if no call of it was counted so far.
+    fn count_missed(&mut self, session: &str) {
+        if let Some(conversation) = self.conversations.get_mut(session) {
+            conversation.missed += 1;
+        } else if self.missed_early.len() < Journal::CONVERSATIONS {
+            *self.missed_early.entry(session.to_owned()).or_default() += 1;
+        }
     }
 
     fn note_subagent(&mut self, request: &SeenRequest) {
@@ -455,7 +475,7 @@ fn replace_cost(sum: &mut Option<f64>, before: Option<f64>, now: Option<f64>) {
 #[cfg(test)]
 mod tests {
     use http::{Request, StatusCode};
-    use reqwest_opencode_session::testing::{Answer, Usage};
+    use reqwest_opencode_session::testing::{Answer, Limits, Usage};
     use serde_json::json;
 
     use super::*;
@@ -529,6 +549,32 @@ mod tests {
             }
         }
         assert_eq!(journal.totals().missed, 2);
+    }
+
+    #[test]
+    fn a_missed_call_counts_even_if_it_is_counted_before_its_conversation() {
+        let log = Log::default();
+        let journal = Journal::new(log.clone(), None);
+        let first = record(&log, call_in("one"), 1);
+        answer(&log, first, StatusCode::OK);
+        let missed = record(&log, call_in(""), 3);
+        answer(&log, missed, StatusCode::OK);
+        for number in [missed, first, missed] {
+            take(&journal, number);
+        }
+        assert_eq!(journal.conversation("one").unwrap().missed, 1);
+    }
+
+    #[test]
+    fn a_missed_call_counts_even_if_what_it_continues_is_no_longer_kept() {
+        let log = Log::with_limits(Limits::default().requests(1));
+        let journal = Journal::new(log.clone(), None);
+        for (session, said) in [("one", 1), ("", 3), ("", 5)] {
+            let number = record(&log, call_in(session), said);
+            answer(&log, number, StatusCode::OK);
+            take(&journal, number);
+        }
+        assert_eq!(journal.conversation("one").unwrap().missed, 2);
     }
 
     #[test]

@@ -83,11 +83,17 @@ fn one_line(error: &clap::Error) -> String {
     let lines =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
-    let problem = lines.join(" ").replace(" tip: ", "; tip: ");
-    let is_check = env::args_os().any(|argument| argument == "--check");
+    let problem = lines.join(" ");
+    // Nothing comes after -- but a command.
+    let problem = problem.split(" tip: to pass ").next().unwrap_or_default();
+    let problem = problem.replace(" tip: ", "; tip: ");
+    let has = |name: &str| env::args_os().any(|argument| argument == name);
     let hint = match error.kind() {
-        ErrorKind::UnknownArgument if is_check => {
+        ErrorKind::UnknownArgument if has("--check") && !has("--") => {
             format!("; a command comes after --, {}", options::EXAMPLE_OF_CHECK)
+        }
+        ErrorKind::UnknownArgument if has("--json") => {
+            "; a file is named as --json=FILE".to_owned()
         }
         _ => String::new(),
     };

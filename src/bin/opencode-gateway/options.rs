@@ -118,8 +118,15 @@ pub struct Options {
     )]
     pub json: Option<PathBuf>,
 
-    /// Keep this many calls for the page; those that stand out are dropped last
-    #[arg(long, value_name = "CALLS", default_value = "20000", value_parser = keep)]
+    /// Keep this many calls for the page; those that stand out are dropped last [default: 20000]
+    #[arg(
+        long,
+        value_name = "CALLS",
+        default_value = "20000",
+        hide_default_value = true,
+        allow_negative_numbers = true,
+        value_parser = keep
+    )]
     pub keep: NonZeroUsize,
 
     /// The command for --check to run, with its arguments

@@ -41,8 +41,14 @@ pub fn is_for_the_page(path: &str) -> bool {
     matches!(
         path,
         "/" | "/page.css" | "/page.js" | "/favicon.svg" | "/favicon.ico"
-    ) || path == "/api"
-        || path.starts_with("/api/")
+    ) || ["state", "calls", "conversations", "events"]
+        .iter()
+        .any(|data| {
+            let rest = path
+                .strip_prefix("/api/")
+                .and_then(|path| path.strip_prefix(data));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
 }
 
 impl Page {
