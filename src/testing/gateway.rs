@@ -235,7 +235,8 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the calls that were not, or if there were none.
+    /// Panics with a list of the calls that were not, or if there were none or some that stand out
+    /// are no longer [kept](Limits::requests).
     #[track_caller]
     pub fn assert_no_session_missing(&self) {
         self.assert_each("in a session", Scope::Calls, |request| {
@@ -253,8 +254,8 @@ impl Gateway {
     ///
     /// # Panics
     ///
-    /// Panics with a list of the calls that moved, or whose session is shared, or if there were
-    /// none.
+    /// Panics with a list of the calls that moved, or whose session is shared, or if there were none
+    /// or some that stand out are no longer [kept](Limits::requests).
     #[track_caller]
     pub fn assert_conversations_keep_their_session(&self) {
         self.assert_each(
@@ -349,8 +350,8 @@ impl Gateway {
         );
         let dropped = match scope {
             Scope::Requests | Scope::AllCalls => self.log.dropped(),
-            // Those with a fault are dropped last.
-            Scope::Calls => 0,
+            // One without a fault has met it.
+            Scope::Calls => self.log.dropped_faults(),
         };
         assert!(
             dropped == 0,

@@ -57,7 +57,7 @@ use crate::{header, session};
 ///   on, unless the first prompt of the later one contains an answer of that session, as after a
 ///   compaction.
 /// - **Bounded**: [`Limits`] say how much is kept. The oldest request that does not
-///   [stand out](SeenRequest::stands_out) is dropped first, and counted in
+///   [stand out](SeenRequest::stands_out) is dropped first, but never the latest, and counted in
 ///   [`dropped`](Self::dropped).
 ///
 /// A clone refers to the same log.

@@ -160,6 +160,18 @@ async fn an_assertion_on_every_request_fails_where_some_were_dropped() {
 }
 
 #[tokio::test]
+async fn a_fault_that_is_no_longer_kept_fails_the_assertion_about_it() {
+    let limits = Limits::default().requests(1);
+    let gateway = Gateway::builder().limits(limits).start().unwrap();
+    let call = json!({"model": "m"});
+    post(&gateway, CHAT).json(&call).send().await.unwrap();
+    chat_in(&gateway, "s", &call).await;
+    let message = failure(|| gateway.assert_no_session_missing());
+    assert!(message.contains("no longer has 1 request"), "{message}");
+    failure(|| gateway.assert_conversations_keep_their_session());
+}
+
+#[tokio::test]
 async fn changes_are_told_once_each_and_in_their_order() {
     let gateway = start();
     let mut changes = gateway.log().changes();
