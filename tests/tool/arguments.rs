@@ -123,6 +123,7 @@ fn bad_values_are_named_with_what_is_expected() {
         let message = stderr(&run(arguments));
         assert!(!message.contains("-- --bogus"), "{message}");
         assert!(!message.contains("a command comes after"), "{message}");
+        assert!(!message.contains("--json"), "{message}");
     }
     // A slip of another kind needs no hint about commands.
     assert!(!stderr(&run(["--lisen", "9000"])).contains("a command comes after"));
