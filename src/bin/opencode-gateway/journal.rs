@@ -566,6 +566,16 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_were_missed_early_wait_in_bounded_memory() {
+        let journal = Journal::new(Log::default(), None);
+        let mut counts = journal.counts();
+        for session in 0..=Journal::CONVERSATIONS {
+            counts.count_missed(&session.to_string());
+        }
+        assert_eq!(counts.missed_early.len(), Journal::CONVERSATIONS);
+    }
+
+    #[test]
     fn a_missed_call_counts_even_if_what_it_continues_is_no_longer_kept() {
         let log = Log::with_limits(Limits::default().requests(1));
         let journal = Journal::new(log.clone(), None);
