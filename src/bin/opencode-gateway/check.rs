@@ -83,11 +83,19 @@ impl Check<'_> {
 
     fn verdict(&self) -> Verdict {
         let Totals {
-            asked, answered, ..
+            asked,
+            answered,
+            missed,
+            moved,
+            shared,
+            malformed,
+            dropped_faults,
+            ..
         } = self.journal.totals();
+        let dropped_a_fault = dropped_faults > 0 && missed + moved + shared + malformed > 0;
         if matches!(self.end, End::NotStarted(_)) {
             Verdict::NotStarted
-        } else if !self.calls(SeenRequest::has_fault).is_empty() {
+        } else if dropped_a_fault || !self.calls(SeenRequest::has_fault).is_empty() {
             Verdict::Fault
         } else if self.end.was_stopped() {
             Verdict::Stopped
@@ -357,6 +365,16 @@ mod tests {
         ] {
             assert!(report.contains(line), "{report}");
         }
+    }
+
+    #[test]
+    fn a_fault_fails_a_check_even_if_it_is_no_longer_kept() {
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        for session in ["no id", "s"] {
+            call(&journal, session, &["1"]);
+            count(&journal);
+        }
+        assert_eq!(check(&journal, 2).code(), 1);
     }
 
     #[test]

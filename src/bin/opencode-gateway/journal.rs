@@ -381,17 +381,8 @@ impl Totals {
         ] {
             replace(count, before, now);
         }
-        replace(
-            &mut self.prompt_tokens,
-            before.prompt_tokens,
-            now.prompt_tokens,
-        );
-        replace(
-            &mut self.cached_tokens,
-            before.cached_tokens,
-            now.cached_tokens,
-        );
-        replace_cost(&mut self.cost, before.cost, now.cost);
+        let tokens = (&mut self.prompt_tokens, &mut self.cached_tokens);
+        replace_usage(tokens, &mut self.cost, before, now);
     }
 }
 
@@ -436,17 +427,8 @@ impl Conversation {
 
     fn replace(&mut self, before: &Counted, now: &Counted) {
         replace(&mut self.faults, before.stands_out, now.stands_out);
-        replace(
-            &mut self.prompt_tokens,
-            before.prompt_tokens,
-            now.prompt_tokens,
-        );
-        replace(
-            &mut self.cached_tokens,
-            before.cached_tokens,
-            now.cached_tokens,
-        );
-        replace_cost(&mut self.cost, before.cost, now.cost);
+        let tokens = (&mut self.prompt_tokens, &mut self.cached_tokens);
+        replace_usage(tokens, &mut self.cost, before, now);
     }
 
     fn share(&mut self, cached: u64, prompt: u64) {
@@ -466,9 +448,16 @@ fn replace(sum: &mut u64, before: impl Into<u64>, now: impl Into<u64>) {
     *sum = *sum + now.into() - before.into();
 }
 
-fn replace_cost(sum: &mut Option<f64>, before: Option<f64>, now: Option<f64>) {
-    if let Some(now) = now {
-        *sum = Some(sum.unwrap_or_default() + now - before.unwrap_or_default());
+fn replace_usage(
+    (prompt, cached): (&mut u64, &mut u64),
+    cost: &mut Option<f64>,
+    before: &Counted,
+    now: &Counted,
+) {
+    replace(prompt, before.prompt_tokens, now.prompt_tokens);
+    replace(cached, before.cached_tokens, now.cached_tokens);
+    if let Some(now) = now.cost {
+        *cost = Some(cost.unwrap_or_default() + now - before.cost.unwrap_or_default());
     }
 }
 
