@@ -109,10 +109,9 @@ impl Target {
         })
     }
 
-    /// Returns whether both name the same origin, or the subdomains of the same one.
-    pub(crate) fn is_same_origin(&self, other: &Self) -> bool {
-        let origin = |target: &Self| (target.scheme, target.port, target.subdomains);
-        origin(self) == origin(other) && self.host == other.host
+    /// Returns what it matches: all of it except the session header.
+    pub(crate) fn origin(&self) -> (Scheme, &str, u16, bool) {
+        (self.scheme, &self.host, self.port, self.subdomains)
     }
 
     /// Returns what a request to this target carries.
@@ -247,7 +246,11 @@ pub(crate) mod implicit {
     impl Drop for Guard {
         fn drop(&mut self) {
             let mut running = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
-            running.retain(|target| !self.0.contains(target));
+            // Only once each: another gateway may be the same target.
+            for target in &self.0 {
+                let same = running.iter().position(|other| other == target);
+                same.map(|index| running.swap_remove(index));
+            }
         }
     }
 

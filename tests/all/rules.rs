@@ -155,7 +155,15 @@ fn read_uri(uri: &str) -> Option<Origin> {
         port if port.chars().all(|digit| digit.is_ascii_digit()) => port.parse().ok()?,
         _ => return None,
     };
-    Some((scheme, labels(host), port))
+    let host = labels(host);
+    // An address is written as in a `Url`.
+    let last = host.last()?;
+    if last.starts_with('[') || last.starts_with(|first: char| first.is_ascii_digit()) {
+        if let Some(url) = Url::parse(&format!("http://{}", host.join("."))).ok() {
+            return Some((scheme, labels(url.host_str()?), port));
+        }
+    }
+    Some((scheme, host, port))
 }
 
 fn labels(host: &str) -> Vec<String> {
@@ -283,7 +291,18 @@ fn check_parsed(text: &str, parsed: Result<SessionId, InvalidValue>) {
                     position,
                     character,
                     ..
-                } => is_first_illegal(text, position, character),
+                } => {
+                    is_first_illegal(text, position, character)
+                        && !is_session_id(text.trim().as_bytes())
+                }
+                InvalidValue::Untrimmed {
+                    position,
+                    character,
+                    ..
+                } => {
+                    is_first_illegal(text, position, character)
+                        && is_session_id(text.trim().as_bytes())
+                }
                 _ => false,
             };
             assert!(
@@ -312,6 +331,9 @@ fn is_visible(character: char) -> bool {
 /// headers goes out with the session that the rules say, or unchanged to another host.
 pub fn check_headers(headers: &HeaderMap) {
     let expected = read_session(headers, &SESSION_NAMES).map(|id| {
+        if !brings_turn_and_parent(headers, &SESSION_NAMES) {
+            return (id, None, None);
+        }
         let turn = read_session(headers, &TURN_NAMES);
         let parent = read_session(headers, &["x-parent-session-id"]);
         (id, turn, parent)
@@ -339,13 +361,21 @@ pub fn check_headers(headers: &HeaderMap) {
     }
 }
 
-/// The first of these headers that appears exactly once and is a valid id.
+/// The first of these headers that has one valid value, however often.
 fn read_session<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a [u8]> {
     names.iter().find_map(|name| {
         let values: Vec<_> = headers.get_all(*name).iter().collect();
-        let [value] = values[..] else { return None };
-        is_session_id(value.as_bytes()).then(|| value.as_bytes())
+        let (first, rest) = values.split_first()?;
+        let is_one = rest.iter().all(|value| value == first);
+        (is_one && is_session_id(first.as_bytes())).then(|| first.as_bytes())
     })
+}
+
+/// Whether the turn and the parent belong to the session of [`read_session`]: no header before that
+/// one is there.
+fn brings_turn_and_parent(headers: &HeaderMap, names: &[&str]) -> bool {
+    let there = names.iter().find(|name| headers.contains_key(**name));
+    there.is_some_and(|first| read_session(headers, &[first]).is_some())
 }
 
 /// Checks that a request gets exactly the session header of its target, and no other header of ours
@@ -384,41 +414,64 @@ pub fn check_sent(
 
     let uri: Uri = url.parse().unwrap();
     let last = parsed.iter().rposition(|target| target.matches(&uri));
-    let mut expected = headers.clone();
-    let session = Session::new().subagent().turn();
-    let applied = match last.map(|index| targets[index].1) {
-        None => Applied::NoTarget,
-        Some(own) => {
-            let name = own.unwrap_or("x-opencode-session");
-            let keeps = existing == ExistingHeader::Keep;
-            if keeps && read_session(headers, &[name]).is_some() {
-                Applied::Session(Source::Header)
-            } else {
-                if expected.remove(name).is_some() {
+    let own = last.map(|index| targets[index].1);
+    check_applied(&middleware, own, &uri, headers, existing);
+}
+
+/// Checks what becomes of a request's headers, with a session that the application gives, and with
+/// none. `own` is the target's own header, if the URL is a target's.
+fn check_applied(
+    middleware: &OpencodeSessionMiddleware,
+    own: Option<Option<&str>>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    existing: ExistingHeader,
+) {
+    let fallback = Session::process();
+    let bound = Session::new().subagent().turn();
+    for given in [Some(&bound), None] {
+        let mut expected = headers.clone();
+        let applied = match own {
+            None => Applied::NoTarget,
+            Some(own) => {
+                let name = own.unwrap_or("x-opencode-session");
+                let keeps = existing == ExistingHeader::Keep;
+                let kept = read_session(headers, &[name]).filter(|_| keeps);
+                let others = &SESSION_NAMES[1..5];
+                let other = read_session(headers, others).filter(|_| keeps && own.is_none());
+                let (id, source, whole) = match (kept, given, other) {
+                    (Some(kept), ..) => (kept.to_owned(), Source::Header, true),
+                    (_, Some(given), _) => (bytes(given), Source::Bound, false),
+                    (.., Some(other)) => {
+                        let whole = brings_turn_and_parent(headers, &SESSION_NAMES[..5]);
+                        (other.to_owned(), Source::OtherHeader, whole)
+                    }
+                    _ => (bytes(&fallback), Source::Fallback, false),
+                };
+                if !whole {
                     expected.remove("x-opencode-request");
                     expected.remove("x-opencode-request-id");
                     expected.remove("x-parent-session-id");
                 }
-                match own {
-                    None => {
-                        expected.remove("x-opencode-request-id");
-                        expected.extend(session.headers());
-                    }
-                    Some(own) => {
-                        let name: HeaderName = own.parse().unwrap();
-                        expected.insert(name, session.id().clone().into());
-                    }
+                if let (Source::Bound, None, Some(given)) = (source, own, given) {
+                    expected.extend(given.headers());
                 }
-                Applied::Session(Source::Bound)
+                let name: HeaderName = name.parse().unwrap();
+                expected.insert(name, HeaderValue::from_bytes(&id).unwrap());
+                Applied::Session(source)
             }
-        }
-    };
-    let (mut sent, mut extensions) = (headers.clone(), Extensions::new());
-    let bound = middleware.bound_to(&session);
-    let result = bound.apply_parts(&uri, &mut sent, &mut extensions);
-    assert_eq!(result, Ok(applied), "{targets:?} and {url}");
-    assert_eq!(sent, expected, "{targets:?} and {url}");
-    assert!(extensions.is_empty());
+        };
+        let (mut sent, mut extensions) = (headers.clone(), Extensions::new());
+        let bound = middleware.bound_to(given);
+        let result = bound.apply_parts(uri, &mut sent, &mut extensions);
+        assert_eq!(result, Ok(applied), "{own:?}, {headers:?}");
+        assert_eq!(sent, expected, "{own:?}, {headers:?}");
+        assert!(extensions.is_empty());
+    }
+}
+
+fn bytes(session: &Session) -> Vec<u8> {
+    session.id().as_str().into()
 }
 
 /// Reads lines such as `name: value` as headers. A line that cannot be a header is left out.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::{future, thread};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FusedFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use reqwest_opencode_session::{Fallback, InSession, IntoSession, Session, SessionId, WithSession};
@@ -499,13 +499,59 @@ fn a_task_spawned_locally_sees_the_session_only_where_it_is_carried_over() {
 }
 
 #[test]
-fn where_the_caller_has_no_session_there_is_none_to_carry_over() {
+fn what_is_carried_out_of_no_session_runs_in_none_wherever_it_is_polled() {
     on_each_runtime(|| async {
-        let current = async { Session::current() }.with_current_session();
-        assert_eq!(current.session(), None);
+        let carried = async { Session::current() }.with_current_session();
         let session = Session::new();
-        assert_eq!(current.with_session(session.clone()).await, Some(session));
+        let around = async {
+            assert_eq!(carried.await, None);
+            assert_eq!(Session::current().as_ref(), Some(&session));
+        };
+        around.with_session(&session).await;
+        // `None` says nothing about a session, so it changes nothing.
+        let unchanged = async { Session::current() }.with_session(None::<Session>);
+        assert_eq!(unchanged.with_session(&session).await, Some(session));
     });
+}
+
+#[test]
+fn a_stream_carried_out_of_no_session_runs_and_is_dropped_in_none() {
+    let carried = stream::iter([()]).map(|()| Session::current());
+    let (witness, dropped) = witness();
+    let carried = carried.chain(stream::once(async move {
+        let _witness = witness;
+        future::pending().await
+    }));
+    let mut carried = Box::pin(carried.with_current_session());
+    Session::new().in_scope(|| {
+        assert_eq!(carried.next().now_or_never().unwrap(), Some(None));
+        assert!(carried.next().now_or_never().is_none());
+        drop(carried);
+    });
+    assert_eq!(dropped.recv().unwrap(), None);
+}
+
+#[test]
+fn a_local_task_that_was_carried_out_of_no_session_is_in_none_inside_another_conversation() {
+    for runtime in runtimes() {
+        let tasks = LocalSet::new();
+        let carried = tasks.spawn_local(async { Session::current() }.with_current_session());
+        let left_alone = tasks.spawn_local(async { Session::current() });
+        let session = Session::new();
+        // A set that is driven inside a conversation polls its tasks there.
+        runtime.block_on(tasks.with_session(&session));
+        assert_eq!(runtime.block_on(carried).unwrap(), None);
+        assert_eq!(runtime.block_on(left_alone).unwrap(), Some(session));
+    }
+}
+
+#[test]
+fn no_session_hides_a_scope_and_not_the_applications_own_items() {
+    let own = Session::new().turn();
+    let items = Extensions::new().with(own.clone());
+    let carried = async { Session::current() }.with_current_session();
+    let inside = with_extensions(items, carried).with_session(Session::new());
+    assert_eq!(inside.now_or_never().unwrap().1, Some(own));
 }
 
 #[test]
@@ -608,9 +654,12 @@ fn a_carried_closure_goes_before_the_session_of_the_place_where_it_is_called() {
     let (session, elsewhere) = (Session::new(), Session::new());
     let carried = session.in_scope(|| Session::carry(Session::current));
     assert_eq!(elsewhere.in_scope(carried), Some(session));
-    // If there was none to carry, nothing changes.
+}
+
+#[test]
+fn a_closure_that_was_carried_out_of_no_session_runs_in_none_wherever_it_is_called() {
     let carried = Session::carry(Session::current);
-    assert_eq!(elsewhere.in_scope(carried), Some(elsewhere));
+    assert_eq!(Session::new().in_scope(carried), None);
 }
 
 #[test]
@@ -628,17 +677,61 @@ fn what_a_carried_closure_holds_is_dropped_inside_its_session_whether_it_was_cal
     }
 }
 
+// The wrapper
+
 #[test]
-fn what_runs_in_a_session_tells_which_one_that_is() {
-    let session = Session::new().turn();
-    let future = future::ready(()).with_session(&session);
-    assert_eq!(future.session(), Some(&session));
-    let carried = session.in_scope(|| future::ready(()).with_current_session());
-    assert_eq!(carried.session(), Some(&session));
+fn a_future_that_borrows_what_holds_its_session_runs_in_it() {
+    struct Agent {
+        session: Session,
+        seen: Option<Session>,
+    }
+
+    impl Agent {
+        async fn run(&mut self) {
+            self.seen = Session::current();
+        }
+
+        async fn prompt(&mut self) {
+            self.session.turn().scope(self.run()).await;
+        }
+    }
+
+    let session = Session::new();
+    let mut agent = Agent {
+        session: session.clone(),
+        seen: None,
+    };
+    agent.prompt().now_or_never().unwrap();
+    let seen = agent.seen.unwrap();
+    assert_eq!(seen.id(), session.id());
+    assert!(seen.turn_id().is_some());
+
+    let stream = session.scope(stream::iter([()]).map(|()| Session::current()));
     assert_eq!(
-        future::ready(()).with_session(None::<Session>).session(),
-        None
+        stream.collect::<Vec<_>>().now_or_never().unwrap(),
+        [Some(session)]
     );
+}
+
+#[test]
+fn what_was_put_into_a_session_comes_out_of_it_unless_it_has_completed() {
+    let mut future = Box::pin(async { Session::current() }).with_session(Session::new());
+    let inner = async { Session::current() }
+        .with_session(Session::new())
+        .into_inner();
+    assert_eq!(inner.unwrap().now_or_never().unwrap(), None);
+    assert!((&mut future).now_or_never().unwrap().is_some());
+    assert!(future.into_inner().is_none());
+}
+
+#[test]
+fn a_future_in_a_session_says_when_it_has_completed() {
+    let mut future = Box::pin(yield_now().with_session(Session::new()));
+    assert!(!future.is_terminated());
+    assert!((&mut future).now_or_never().is_none());
+    assert!(!future.is_terminated());
+    assert!((&mut future).now_or_never().is_some());
+    assert!(future.is_terminated());
 }
 
 #[test]
@@ -658,6 +751,8 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(Some(turn.clone())),
         seen(Some(&turn)),
         seen(&some_turn),
+        seen(&&turn),
+        seen(&Some(&&turn)),
     ] {
         assert_eq!(seen.as_ref(), Some(&turn));
     }
@@ -716,7 +811,7 @@ async fn calls_of_many_conversations_on_one_client_are_each_in_their_own() {
 }
 
 #[test]
-fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
+fn the_size_of_a_future_in_a_session_is_its_own_and_two_pointers_or_three() {
     fn sizes<F: Future>(future: F) -> (usize, usize) {
         (
             size_of_val(&future.with_session(Session::new())),
@@ -729,7 +824,7 @@ fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
         assert_eq!(bytes[0], 0);
     });
     assert!(
-        wrapped <= bare + 2 * size_of::<usize>(),
+        wrapped <= bare + 3 * size_of::<usize>(),
         "{wrapped} and {bare}"
     );
 }
