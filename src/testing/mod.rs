@@ -77,7 +77,7 @@ mod routing;
 mod server;
 mod state;
 
-pub use self::answer::{Answer, AnswerReader, Usage};
+pub use self::answer::{Answer, Usage};
 pub use self::gateway::{Gateway, GatewayBuilder};
 pub use self::log::{Changes, Limits, Log, Mark, SeenRequest};
 pub use self::outcome::Fault;

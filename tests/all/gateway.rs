@@ -1072,33 +1072,6 @@ async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
 }
 
 #[tokio::test]
-async fn a_call_as_json_holds_no_key() {
-    let gateway = start();
-    let title = json!({"model": "m", "messages": [user("A title, please.")]});
-    for key in [
-        "authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "cookie",
-        "api-key",
-    ] {
-        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
-        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
-        request
-            .header("x-opencode-client", "my-agent")
-            .send()
-            .await
-            .unwrap();
-        let json = gateway.requests().pop().unwrap().to_json();
-        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
-        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
-        assert_eq!(json["headers"][key], "(hidden)");
-        assert_eq!(json["kind"], "title");
-        assert_eq!(json["marks"][0]["name"], "missing");
-    }
-}
-
-#[tokio::test]
 async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
     let gateway = start();
     let tool = Reply::ToolCall {
@@ -1226,6 +1199,6 @@ async fn a_header_whose_name_speaks_of_a_key_is_hidden_whoevers_it_is() {
         .iter()
         .fold(call, |call, name| call.header(*name, "sk-hidden"));
     call.send().await.unwrap();
-    let shown = gateway.requests()[0].to_json().to_string();
+    let shown = format!("{:?}", gateway.requests()[0].headers);
     assert!(!shown.contains("sk-hidden"), "{shown}");
 }

@@ -1,7 +1,7 @@
 //! What the log says about a call: what it is, how it ended, and how to find it.
 
 use http::{Method, Request, StatusCode};
-use reqwest_opencode_session::testing::{Answer, Limits, Log, Mark, SeenRequest};
+use reqwest_opencode_session::testing::{Answer, Limits, Log, SeenRequest};
 use serde_json::{Value, json};
 
 use crate::gateway_support::user;
@@ -119,36 +119,6 @@ fn the_latest_call_is_kept_though_every_earlier_one_stands_out() {
     let fault = refused();
     assert_eq!(kept(), [faults[2], fault]);
     assert_eq!((log.dropped(), log.dropped_faults()), (3, 2));
-}
-
-#[test]
-fn a_mark_as_json_has_its_name_its_reason_and_its_fields() {
-    let moved = Mark::Moved {
-        continues: 1,
-        from: "x".to_owned(),
-        back: true,
-    };
-    let shared = Mark::Shared {
-        conversation: 4,
-        other: 1,
-    };
-    for (mark, mut expected) in [
-        (Mark::Missing, json!({"name": "missing"})),
-        (Mark::Doubled, json!({"name": "doubled"})),
-        (Mark::Malformed, json!({"name": "malformed"})),
-        (
-            moved,
-            json!({"name": "moved", "continues": 1, "from": "x", "back": true}),
-        ),
-        (
-            shared,
-            json!({"name": "shared", "conversation": 4, "other": 1}),
-        ),
-        (Mark::ProcessSession, json!({"name": "process"})),
-    ] {
-        expected["reason"] = mark.to_string().into();
-        assert_eq!(mark.to_json(), expected);
-    }
 }
 
 #[test]

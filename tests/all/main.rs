@@ -20,7 +20,6 @@ mod loopback;
 mod policies;
 mod precedence;
 mod properties;
-mod proxy;
 mod redirects;
 mod request_builder;
 mod rules;

@@ -1,11 +1,11 @@
 //! Two conversations with OpenCode at once, each in a session of its own.
 //!
-//! `cargo run --example quickstart --features testing` talks to the loopback gateway, and ends with
-//! a table of what the gateway saw.
+//! `cargo run -p quickstart` talks to the test gateway, and ends with a table of what the gateway
+//! saw.
 //!
-//! `cargo run --example quickstart --features testing -- --live` holds one conversation with
-//! OpenCode Go instead, with the key in `OPENCODE_API_KEY`. `OPENCODE_BASE_URL` names a gateway
-//! other than `https://opencode.ai/zen/go/v1`.
+//! `cargo run -p quickstart --features live -- --live` holds one conversation with OpenCode Go
+//! instead, with the key in `OPENCODE_API_KEY`. `OPENCODE_BASE_URL` names a gateway other than
+//! `https://opencode.ai/zen/go/v1`.
 
 use std::env;
 use std::process::ExitCode;
@@ -36,8 +36,11 @@ const QUESTIONS: [&str; 3] = [
 async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let result = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => with_loopback_gateway().await,
-        ["--live"] => live().await,
+        [] => with_test_gateway().await,
+        ["--live"] if cfg!(feature = "live") => live().await,
+        ["--live"] => Err(anyhow::anyhow!(
+            "`--live` needs TLS: cargo run -p quickstart --features live -- --live"
+        )),
         _ => Err(anyhow::anyhow!("the only argument is `--live`")),
     };
     match result {
@@ -49,9 +52,9 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn with_loopback_gateway() -> Result<()> {
+async fn with_test_gateway() -> Result<()> {
     // While it runs, it is a target of every middleware in the process.
-    let gateway = Gateway::start().context("cannot start the loopback gateway")?;
+    let gateway = Gateway::start().context("cannot start the test gateway")?;
     let agent = Agent {
         client: opencode()
             .build()?
@@ -61,17 +64,16 @@ async fn with_loopback_gateway() -> Result<()> {
     };
 
     println!("A client without the middleware:");
-    let url = gateway.url("/zen/go/v1/chat/completions");
     // It carries no session, so it needs no redirect policy.
     let plain = reqwest::Client::builder().no_proxy().build()?;
     let refusal = plain
-        .post(url)
+        .post(gateway.url("/zen/go/v1/chat/completions"))
         .bearer_auth(Gateway::KEY)
-        .body("{}")
+        .json(&json!({"model": MODEL, "messages": [{"role": "user", "content": QUESTIONS[0]}]}))
         .send()
         .await?;
     println!("  {}: {}\n", refusal.status(), refusal.text().await?);
-    gateway.forget_requests();
+    gateway.take_requests();
 
     println!("Two conversations at once:");
     let (lisbon, oslo) = (Session::new(), Session::new());
