@@ -92,7 +92,7 @@ fn every_error_is_an_error() {
 }
 
 #[test]
-fn the_doors_are_for_these_types() {
+fn the_entry_points_are_for_these_types() {
     fn is_request<T: HttpRequest>() {}
     fn is_url<T: RequestUrl>() {}
     fn is_request_builder<T: RequestBuilderExt<BuildError = E>, E>() {}

@@ -3,7 +3,7 @@
 mod api;
 mod client;
 mod conversations;
-mod doors;
+mod entry_points;
 mod existing;
 mod faults;
 mod gateway;
