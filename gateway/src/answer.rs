@@ -1,7 +1,7 @@
 //! Reads what an answer contains, in any wire format.
 
 use http::StatusCode;
-use reqwest_opencode_session::testing::Answer;
+use reqwest_opencode_session::testing::record::Answer;
 use serde_json::Value;
 
 /// More tokens, and a higher cost, than one answer can have; these bounds keep sums finite.
@@ -172,7 +172,7 @@ fn tokens(count: &Value) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use reqwest_opencode_session::testing::Usage;
+    use reqwest_opencode_session::testing::record::Usage;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use reqwest_opencode_session::testing::Answer;
+use reqwest_opencode_session::testing::record::Answer;
 
 use crate::answer::AnswerReader;
 

@@ -82,7 +82,7 @@ fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
 #[cfg(test)]
 mod tests {
     use http::Request;
-    use reqwest_opencode_session::testing::Log;
+    use reqwest_opencode_session::testing::record::Log;
 
     use super::*;
 

@@ -12,16 +12,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::testing::{Gateway, SeenRequest};
+use reqwest_opencode_session::testing::{Gateway, Price, SeenRequest};
 use reqwest_opencode_session::{
     OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, WithSession,
 };
 use serde_json::{Value, json};
 
 const MODEL: &str = "deepseek-v4.1-flash";
-
-/// What the model costs off-peak, in dollars for a million tokens: prompt and answer.
-const PRICES: (f64, f64) = (0.15, 0.60);
 
 /// The longest answer that is asked for, in tokens.
 const LONGEST_ANSWER: u32 = 200;
@@ -108,7 +105,8 @@ async fn live() -> Result<()> {
     let calls = QUESTIONS.len() as f64;
     // A token has about four characters; each turn adds a question and an answer to the prompt.
     let prompt = guide("Lisbon").len() as f64 / 4.0 + calls * f64::from(LONGEST_ANSWER);
-    let dollars = calls * (prompt * PRICES.0 + f64::from(LONGEST_ANSWER) * PRICES.1) / 1e6;
+    let price = Price::of(MODEL).context("the model has no known price")?;
+    let dollars = calls * (prompt * price.prompt + f64::from(LONGEST_ANSWER) * price.output) / 1e6;
     println!(
         "{calls} turns with {MODEL} at {}, for ${dollars:.4} at most at off-peak prices:",
         agent.base_url,
