@@ -1,8 +1,9 @@
-//! Every entry point × every source of a session × a target or another host, over the socket.
+//! Every entry point × every source of a session × a target or another host, over
+//! the socket.
 //!
 //! The names of the tests form a table: `entry_points::request_builder::scope::on_a_target`. If a
-//! cell is impossible, `table!` says why, and its test proves that the entry point does not take
-//! that source.
+//! cell is impossible, `table!` says why, and its test proves that the entry point does not take that
+//! source.
 
 use futures::future::LocalBoxFuture;
 use http::HeaderName;

@@ -11,8 +11,8 @@ mod conversations;
 mod entry_points;
 #[path = "../all/existing.rs"]
 mod existing;
-#[path = "../all/faults.rs"]
-mod faults;
+#[path = "../all/failures.rs"]
+mod failures;
 #[path = "../all/limits.rs"]
 mod limits;
 #[path = "../all/policies.rs"]
