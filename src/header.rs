@@ -41,6 +41,22 @@ pub(crate) const TURN_AND_PARENT_NAMES: [HeaderName; 3] = [TURN, OTHER_TURN, PAR
 pub(crate) const OPENCODE_ONLY: [HeaderName; 5] =
     [TURN, OTHER_TURN, CLIENT, PROJECT, PARENT_SESSION];
 
+/// Returns whether a header's name suggests a key or a cookie, of any service.
+pub(crate) fn is_secret(name: &HeaderName) -> bool {
+    const PARTS: [&str; 9] = [
+        "auth",
+        "cookie",
+        "credential",
+        "jwt",
+        "key",
+        "passw",
+        "secret",
+        "signature",
+        "token",
+    ];
+    PARTS.iter().any(|part| name.as_str().contains(part))
+}
+
 /// The longest value, in characters, that this crate sends in a header of its own.
 ///
 /// The gateway's routing table has room for 255 characters of `model/session`.

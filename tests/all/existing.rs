@@ -330,7 +330,7 @@ async fn a_session_under_another_name_is_sent_with_its_turn_and_parent_whatever_
         Fallback::Reject,
     ] {
         for name in OTHER_NAMES {
-            gateway.forget_requests();
+            gateway.take_requests();
             let middleware = middleware_for(&gateway).fallback(fallback.clone());
             let client = client_with(middleware.build().unwrap());
             let theirs = [
