@@ -550,6 +550,7 @@ impl<'a> Ids<'a> {
     }
 
     /// Writes them into the headers that OpenCode's gateways read.
+    #[inline]
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(header::SESSION, self.session.0.clone());
         if let Some(turn) = self.turn {
