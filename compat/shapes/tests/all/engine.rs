@@ -37,7 +37,8 @@ async fn an_engine_is_in_the_conversation_that_it_has_open_and_a_subagent_names_
     gateway.assert_no_fallback();
     for model in MODELS {
         let requests = requests_of(&gateway, model);
-        let id = |name: &str| SessionId::derive("my-agent", format!("/home/user/{model}/{name}.json"));
+        let id =
+            |name: &str| SessionId::derive("my-agent", format!("/home/user/{model}/{name}.json"));
         let two = id("two");
         // The session, its parent, and the turns: two calls for each prompt.
         for (id, parent, prompts) in [

@@ -1,12 +1,12 @@
 //! A pool of threads that steal each other's work: rayon.
 
-use std::sync::Barrier;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::channel;
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use reqwest_opencode_session::{
-    Fallback, OpencodeSessionMiddleware, Session, SessionId, header,
-};
+use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, SessionId, header};
 
 const CONVERSATIONS: usize = 20;
 const CALLS: usize = 100;
@@ -59,55 +59,39 @@ fn work_that_was_carried_is_right_whoever_runs_it() {
         .fallback(Fallback::Omit)
         .build()
         .unwrap();
-    let pool = pool();
-    let (sender, results) = std::sync::mpsc::channel();
-    pool.in_place_scope(|scope| {
+    let right = AtomicUsize::new(0);
+    let call = |expected: Option<SessionId>| {
+        let (right, opencode) = (&right, &opencode);
+        move || {
+            work();
+            right.fetch_add(usize::from(sent(opencode) == expected), Relaxed);
+        }
+    };
+    pool().in_place_scope(|scope| {
         for number in 0..CONVERSATIONS * CALLS {
             // Every other piece of work is carried out of no session.
             let session = (number % 2 == 0).then(Session::new);
-            let (sender, opencode) = (sender.clone(), &opencode);
-            let expected = session.as_ref().map(|session| session.id().clone());
-            let call = move || {
-                work();
-                sender.send(sent(opencode) == expected).unwrap();
-            };
+            let call = call(session.as_ref().map(|session| session.id().clone()));
             let carried = match &session {
                 Some(session) => session.in_scope(|| Session::carry(call)),
-                // Both are `impl FnOnce()`, of the same type.
                 None => Session::carry(call),
             };
-            // From inside a conversation: whoever waits there may run it.
-            scope.spawn(move |_| carried());
+            // A worker that waits inside another conversation runs it there.
+            scope.spawn(move |_| Session::new().in_scope(carried));
         }
-        let stranger = Session::new();
-        stranger.in_scope(|| {
-            rayon::join(work, work);
-        });
     });
-    drop(sender);
-    let results: Vec<_> = results.iter().collect();
-    assert_eq!(results.len(), CONVERSATIONS * CALLS);
-    assert!(results.into_iter().all(|right| right));
+    assert_eq!(right.into_inner(), CONVERSATIONS * CALLS);
 }
 
 #[test]
-fn a_scope_around_a_parallel_iterator_reaches_the_wrong_calls() {
-    // On a pool of one thread, the conversation's own thread waits for its items, and runs what
-    // another conversation has left in the queue meanwhile.
+fn a_worker_that_waits_inside_a_scope_runs_other_work_inside() {
+    // With one thread, it is certain which one that is.
     let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let session = Session::new();
-    let (sender, seen) = std::sync::mpsc::channel();
-    let barrier = Barrier::new(1);
+    let (sender, seen) = channel();
     pool.install(|| {
-        session.in_scope(|| {
-            rayon::scope(|scope| {
-                scope.spawn(|_| {
-                    barrier.wait();
-                    sender.send(Session::current()).unwrap();
-                });
-            });
-        });
+        rayon::spawn(move || sender.send(Session::current()).unwrap());
+        session.in_scope(rayon::yield_now);
     });
-    // It ran inside, though it was none of the conversation's business.
     assert_eq!(seen.recv().unwrap(), Some(session));
 }
