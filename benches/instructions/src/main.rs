@@ -247,10 +247,10 @@ fn bars(headers: Headers, costs: &Costs) -> Vec<Bar> {
         (LATE_FALLBACK, 134, 156),
         (ADDED, 134, 156),
         (OWN_SCOPE, 145, 178),
-        (BUILDER_FALLBACK, 170, 260),
-        (BUILDER_BOUND, 170, 260),
-        (HTTP_FALLBACK, 170, 260),
-        (HTTP_EXTENSIONS, 170, 260),
+        (BUILDER_FALLBACK, 170, 240),
+        (BUILDER_BOUND, 170, 240),
+        (HTTP_FALLBACK, 170, 240),
+        (HTTP_EXTENSIONS, 170, 240),
     ] {
         let percent = if grows { percent } else { percent_with_room };
         let peers = costs.case(name).peers.join(" and ");
@@ -309,9 +309,9 @@ fn bars_of_parts(parts: &HashMap<&str, Cost>) -> Vec<Bar> {
         (POLL.to_owned(), of(POLL), 60),
         (format!("{POLL}: allocations"), parts[POLL].allocations, 0),
         (
-            format!("{build_1000}: 12 × {build_100}"),
+            format!("{build_1000}: 13 × {build_100}"),
             of(build_1000),
-            of(build_100) * 12,
+            of(build_100) * 13,
         ),
     ]
 }
