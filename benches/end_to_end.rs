@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
         gateway.assert_every_request_in(&session);
-        gateway.forget_requests();
+        gateway.take_requests();
     }
 
     println!("| | calls/s | p50 | p99 |");

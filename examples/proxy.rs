@@ -4,7 +4,7 @@
 //! that OpenCode learns nothing from it and no two tenants ever share one. Then it streams the
 //! answer back.
 //!
-//! `cargo run --example proxy --features testing` starts it in front of a loopback gateway. Two
+//! `cargo run --example proxy --features testing` starts it in front of a test gateway. Two
 //! tenants both call their conversation `chat-1`, and show up in two sessions.
 
 use std::collections::HashMap;

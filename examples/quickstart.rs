@@ -1,6 +1,6 @@
 //! Two conversations with OpenCode at once, each in a session of its own.
 //!
-//! `cargo run --example quickstart --features testing` talks to the loopback gateway, and ends with
+//! `cargo run --example quickstart --features testing` talks to the test gateway, and ends with
 //! a table of what the gateway saw.
 //!
 //! `cargo run --example quickstart --features testing -- --live` holds one conversation with
@@ -12,16 +12,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::testing::{Gateway, SeenRequest};
+use reqwest_opencode_session::testing::{Gateway, Price, SeenRequest};
 use reqwest_opencode_session::{
     OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, WithSession,
 };
 use serde_json::{Value, json};
 
 const MODEL: &str = "deepseek-v4.1-flash";
-
-/// What the model costs off-peak, in dollars for a million tokens: prompt and answer.
-const PRICES: (f64, f64) = (0.15, 0.60);
 
 /// The longest answer that is asked for, in tokens.
 const LONGEST_ANSWER: u32 = 200;
@@ -36,7 +33,7 @@ const QUESTIONS: [&str; 3] = [
 async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let result = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => with_loopback_gateway().await,
+        [] => with_test_gateway().await,
         ["--live"] => live().await,
         _ => Err(anyhow::anyhow!("the only argument is `--live`")),
     };
@@ -49,9 +46,9 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn with_loopback_gateway() -> Result<()> {
+async fn with_test_gateway() -> Result<()> {
     // While it runs, it is a target of every middleware in the process.
-    let gateway = Gateway::start().context("cannot start the loopback gateway")?;
+    let gateway = Gateway::start().context("cannot start the test gateway")?;
     let agent = Agent {
         client: opencode()
             .build()?
@@ -71,7 +68,7 @@ async fn with_loopback_gateway() -> Result<()> {
         .send()
         .await?;
     println!("  {}: {}\n", refusal.status(), refusal.text().await?);
-    gateway.forget_requests();
+    gateway.take_requests();
 
     println!("Two conversations at once:");
     let (lisbon, oslo) = (Session::new(), Session::new());
@@ -106,7 +103,8 @@ async fn live() -> Result<()> {
     let calls = QUESTIONS.len() as f64;
     // A token has about four characters; each turn adds a question and an answer to the prompt.
     let prompt = guide("Lisbon").len() as f64 / 4.0 + calls * f64::from(LONGEST_ANSWER);
-    let dollars = calls * (prompt * PRICES.0 + f64::from(LONGEST_ANSWER) * PRICES.1) / 1e6;
+    let price = Price::of(MODEL).context("the model has no known price")?;
+    let dollars = calls * (prompt * price.prompt + f64::from(LONGEST_ANSWER) * price.output) / 1e6;
     println!(
         "{calls} turns with {MODEL} at {}, for ${dollars:.4} at most at off-peak prices:",
         agent.base_url,

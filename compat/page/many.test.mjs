@@ -33,7 +33,7 @@ describe(`after ${CALLS} calls`, () => {
   });
 
   it("has kept every row that stands out, and says what is no longer kept", async () => {
-    for (const number of Object.values(numbers)) await row(page, "faults", number).waitFor();
+    for (const number of Object.values(numbers)) await row(page, "standouts", number).waitFor();
     const { totals } = await gateway.state();
     assert.equal(totals.dropped_faults, 0);
     assert.ok(totals.dropped >= CALLS / 2);
@@ -71,7 +71,7 @@ describe(`after ${CALLS} calls`, () => {
       const fresh = await context.newPage();
       await fresh.addInitScript(() => {
         new MutationObserver((_, observer) => {
-          const isThere = ["faults", "conversations", "calls"].every((id) =>
+          const isThere = ["standouts", "conversations", "calls"].every((id) =>
             document.querySelector(`#${id}:not([hidden]) tbody tr`));
           if (!isThere) return;
           observer.disconnect();
@@ -97,7 +97,7 @@ describe(`after ${CALLS} calls`, () => {
     await pages.getByRole("button", { name: "Older" }).click();
     await row(page, "calls", total - 50).waitFor();
     assert.equal(await rows(page, "calls").count(), 50);
-    await row(page, "faults", numbers.missed).click();
+    await row(page, "standouts", numbers.missed).click();
     await page.getByRole("dialog", { name: `Call ${numbers.missed}` })
       .getByText("MissingSessionID").first().waitFor();
   });

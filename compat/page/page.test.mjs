@@ -104,28 +104,28 @@ for (const look of LOOKS) {
         refused: [/^Refused: 401 AuthError$/, "Refused", 2],
       };
       const isLong = (length) => until(page, (length) =>
-        document.querySelectorAll("#faults tbody tr").length === length, length);
+        document.querySelectorAll("#standouts tbody tr").length === length, length);
       for (const [name, [words]] of Object.entries(reasons)) {
-        const shown = row(page, "faults", numbers[name]);
+        const shown = row(page, "standouts", numbers[name]);
         await shown.waitFor();
         assert.match(await shown.locator("strong").textContent(), words);
       }
       const chip = (label) => page.locator(".chips").getByRole("button", { name: label });
       for (const [name, [, label, length]] of Object.entries(reasons)) {
         await chip(label).click();
-        await row(page, "faults", numbers[name]).waitFor();
+        await row(page, "standouts", numbers[name]).waitFor();
         await isLong(length);
       }
       await chip("All").click();
       await isLong(6);
       await until(page, () => document.title === "(6) opencode-gateway");
-      const places = await page.evaluate(() => ["faults", "conversations", "calls"]
+      const places = await page.evaluate(() => ["standouts", "conversations", "calls"]
         .map((id) => document.getElementById(id).getBoundingClientRect().top));
       assert.deepEqual(places, places.toSorted((a, b) => a - b));
     });
 
     it("shows a call on a click: what it asked and was answered, and no key", async () => {
-      await row(page, "faults", numbers.missed).click();
+      await row(page, "standouts", numbers.missed).click();
       const sheet = page.getByRole("dialog", { name: `Call ${numbers.missed}` });
       await sheet.getByText("one id for the whole conversation").waitFor();
       for (const words of [
@@ -142,14 +142,14 @@ for (const look of LOOKS) {
       assert.equal(copied.number, numbers.missed);
       await page.getByRole("button", { name: "Close" }).click();
 
-      await row(page, "faults", numbers.refused).click();
+      await row(page, "standouts", numbers.refused).click();
       const refused = page.getByRole("dialog", { name: `Call ${numbers.refused}` });
       await refused.getByText("Refused: 401 AuthError").waitFor();
       assert.ok(!(await page.content()).includes(WRONG_KEY));
       await page.goBack();
       await refused.waitFor({ state: "hidden" });
 
-      await row(page, "faults", numbers.moved).click();
+      await row(page, "standouts", numbers.moved).click();
       const moved = page.getByRole("dialog", { name: `Call ${numbers.moved}` });
       await moved.getByText("Moved: it continues").waitFor();
       for (const tool of ["read_file", "write_file", "run_tests"]) {
@@ -223,7 +223,7 @@ describe("the page", () => {
     for (const width of [1440, 390]) {
       const { page, complaints } = await open(browser, gateway, { width });
       await row(page, "calls", number).waitFor();
-      await page.locator("#faults").getByText(/<img src=x/).first().waitFor();
+      await page.locator("#standouts").getByText(/<img src=x/).first().waitFor();
       await page.locator("#conversations").getByText(`${evil}prompt`).waitFor();
       for (const hash of [`#/call/${number - 1}`, `#/call/${number}`,
         `#/conversation/${encodeURIComponent(headers["x-opencode-session"])}`]) {
@@ -272,7 +272,7 @@ describe("the page", () => {
         document.activeElement.closest("tbody") && document.activeElement.closest("section").id);
       if (section) reached.push(section);
     }
-    assert.deepEqual(reached, ["faults", "conversations", "calls"]);
+    assert.deepEqual(reached, ["standouts", "conversations", "calls"]);
 
     const link = (number) => page.locator(`#calls a[href="#/call/${number}"]`);
     await link(number).focus();

@@ -119,7 +119,7 @@ export async function agent(gateway, words, options = {}) {
 export async function faults(gateway) {
   const numbers = {};
   const last = async () => (await gateway.state()).calls[0].number;
-  const marked = async (name) => (await gateway.state()).faults
+  const marked = async (name) => (await gateway.state()).standouts
     .find(({ marks }) => marks.some((mark) => mark.name === name)).number;
 
   const titled = new Conversation(gateway);

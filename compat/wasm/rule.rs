@@ -76,7 +76,7 @@ fn the_fallback_is_the_processs_session_or_a_refusal() {
 }
 
 #[wasm_bindgen_test]
-fn clients_and_request_builders_of_reqwest_have_their_doors() {
+fn clients_and_request_builders_of_reqwest_have_their_entry_points() {
     let client = reqwest::Client::new();
     let session = Session::new();
     let request = client

@@ -57,7 +57,7 @@ pub struct Usage {
 ///
 /// ```
 /// use http::StatusCode;
-/// use reqwest_opencode_session::testing::AnswerReader;
+/// use reqwest_opencode_session::testing::record::AnswerReader;
 ///
 /// let mut reader = AnswerReader::new(StatusCode::OK, "text/event-stream");
 /// reader.read(b"data: {\"choices\":[],\"usage\":{\"prompt_tokens\":85,\"completion");

@@ -12,7 +12,6 @@ pub(super) struct Conversations {
     used: BTreeMap<u64, Id>,
     uses: u64,
     bytes: usize,
-    forgotten: u64,
 }
 
 /// What identifies a conversation to the gateway.
@@ -40,13 +39,7 @@ impl Conversations {
             used: BTreeMap::new(),
             uses: 0,
             bytes: 0,
-            forgotten: 0,
         }
-    }
-
-    /// Returns how many conversations had to be forgotten.
-    pub fn forgotten(&self) -> u64 {
-        self.forgotten
     }
 
     /// Returns the provider that answered this conversation last.
@@ -87,7 +80,6 @@ impl Conversations {
         if let Some(conversation) = oldest.and_then(|(_, id)| self.known.remove(&id)) {
             let prompts = conversation.prompts.values().flatten();
             self.bytes -= prompts.map(String::len).sum::<usize>();
-            self.forgotten += 1;
         }
     }
 }
@@ -142,14 +134,14 @@ mod tests {
         ] {
             conversations.answer(&id(sticky), "one", prompt);
         }
-        assert_eq!((conversations.bytes, conversations.forgotten()), (21, 0));
+        assert_eq!((conversations.bytes, conversations.known.len()), (21, 2));
         conversations.answer(&id("c"), "one", "x");
-        assert_eq!((conversations.bytes, conversations.forgotten()), (12, 1));
+        assert_eq!((conversations.bytes, conversations.known.len()), (12, 2));
         assert_eq!(conversations.provider(&id("b")), None);
         conversations.answer(&id("c"), "one", &"y".repeat(29));
-        assert_eq!((conversations.bytes, conversations.forgotten()), (30, 2));
+        assert_eq!((conversations.bytes, conversations.known.len()), (30, 1));
         conversations.answer(&id("d"), "one", &"z".repeat(31));
-        assert_eq!((conversations.bytes, conversations.forgotten()), (30, 2));
+        assert_eq!((conversations.bytes, conversations.known.len()), (30, 2));
         assert_eq!(conversations.used.len(), conversations.known.len());
     }
 

@@ -81,7 +81,7 @@ pub(super) struct Judgement {
     /// The number of the prompt that it continues.
     pub continues: Option<u64>,
     pub moved: Option<Moved>,
-    pub shared: Option<Shared>,
+    pub shared: Option<Sharing>,
 }
 
 /// The prompt continues one of another session.
@@ -95,7 +95,7 @@ pub(super) struct Moved {
 
 /// The prompt's session contains another conversation that goes on as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shared {
+pub(super) struct Sharing {
     /// The number of the prompt that the conversation began with.
     pub conversation: u64,
     /// The number of the prompt that the other conversation began with.
@@ -288,7 +288,7 @@ impl Seen {
     }
 
     /// Notes that a conversation went on; returns the other one that shares the session, if any.
-    fn go_on(&mut self, root: Root) -> Option<Shared> {
+    fn go_on(&mut self, root: Root) -> Option<Sharing> {
         let known = |other: &Root| other.number == root.number;
         if self.continued.iter().any(known) {
             return None;
@@ -297,7 +297,7 @@ impl Seen {
             let later = [*other, &root].into_iter().max_by_key(|root| root.number);
             other.head == root.head && later.is_some_and(|later| !later.resumes)
         };
-        let shared = self.continued.iter().find(strangers).map(|other| Shared {
+        let shared = self.continued.iter().find(strangers).map(|other| Sharing {
             conversation: root.number,
             other: other.number,
         });
@@ -336,7 +336,7 @@ mod tests {
         }
         assert_eq!(seen.go_on(root(1000, count)), None);
         let (conversation, other) = (1001, count - 1);
-        let shared = Shared {
+        let shared = Sharing {
             conversation,
             other,
         };

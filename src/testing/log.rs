@@ -1,22 +1,17 @@
-//! What was asked and answered, and what stands out.
+//! Keeps what was asked and answered, and has it judged.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::SystemTime;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Bytes;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::answer::{Answer, Usage};
+use super::answer::Answer;
 use super::continuity::Continuity;
-use super::endpoint::Call;
 use super::prompt::Prompt;
-use crate::{header, session};
+use super::seen::{Mark, SeenRequest};
 
 /// A record of a gateway's calls that finds what stands out in them.
 ///
@@ -26,7 +21,8 @@ use crate::{header, session};
 ///
 /// ```
 /// use http::{Request, StatusCode};
-/// use reqwest_opencode_session::testing::{Answer, Log, Mark};
+/// use reqwest_opencode_session::testing::Mark;
+/// use reqwest_opencode_session::testing::record::{Answer, Log};
 ///
 /// let log = Log::default();
 /// let (request, body) = Request::post("https://opencode.ai/zen/go/v1/chat/completions")
@@ -64,10 +60,10 @@ use crate::{header, session};
 ///
 /// [continues]: SeenRequest::continues
 #[derive(Debug, Clone, Default)]
-pub struct Log(Arc<Shared>);
+pub struct Log(Arc<Kept>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct Kept {
     records: Mutex<Records>,
     /// Wakes the receivers of changes.
     changed: watch::Sender<()>,
@@ -138,462 +134,6 @@ impl Limits {
     }
 }
 
-/// A request, what it asks for, and how it was answered.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SeenRequest {
-    /// Its number, counted from 1 and never reused.
-    pub number: u64,
-    /// When it was received.
-    pub at: SystemTime,
-    /// The method.
-    pub method: Method,
-    /// The path, without the query.
-    pub path: String,
-    /// All headers. Those that may carry a key are marked as sensitive, so that `Debug` does not
-    /// print them.
-    pub headers: HeaderMap,
-    /// The body as it came, unless it was not read or is no longer [kept](Limits::bodies).
-    pub body: Option<Bytes>,
-
-    /// The session, from `x-opencode-session` or another name that the gateway accepts.
-    pub session: Option<String>,
-    /// `x-opencode-request`.
-    pub turn: Option<String>,
-    /// `x-opencode-client`.
-    pub client: Option<String>,
-    /// `x-opencode-project`.
-    pub project: Option<String>,
-    /// `x-parent-session-id`.
-    pub parent: Option<String>,
-
-    /// The model that was asked for.
-    pub model: Option<String>,
-    /// Whether the request asks for a stream.
-    pub stream: bool,
-    /// The names of the tools that the model may call.
-    pub tools: Vec<String>,
-    /// How many messages the prompt has, including those of the system.
-    pub messages: usize,
-    /// The first words of the system prompt.
-    pub system: Option<String>,
-    /// The first words of the user's last message.
-    pub prompt: Option<String>,
-
-    /// The provider that was picked, unless the request was refused before that.
-    pub provider: Option<String>,
-    /// The status of the answer, once there is one.
-    pub status: Option<StatusCode>,
-    /// The `error.type` of a refusal, such as `MissingSessionID`.
-    pub error: Option<String>,
-    /// The message of a refusal.
-    pub error_message: Option<String>,
-    /// The tokens of the prompt.
-    pub prompt_tokens: u64,
-    /// The tokens of the prompt that the provider had in its cache.
-    pub cached_tokens: u64,
-    /// The tokens of the answer.
-    pub output_tokens: u64,
-    /// What the gateway bills, in US dollars, if its answer says so.
-    pub cost: Option<f64>,
-
-    /// The number of the request whose prompt this one continues.
-    pub continues: Option<u64>,
-    /// What stands out in it.
-    pub marks: Vec<Mark>,
-}
-
-/// Something that stands out in a request. `Display` describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mark {
-    /// A call to a model without a session.
-    Missing,
-    /// The session header appears more than once, so that the gateway reads all its values as one
-    /// id.
-    Doubled,
-    /// The session is longer than 128 characters, or not all of them are visible ASCII characters.
-    Malformed,
-    /// It continues a prompt of another session.
-    Moved {
-        /// The number of the request that it continues.
-        continues: u64,
-        /// The session of that request.
-        from: String,
-        /// Whether the conversation was in this session before. If not, this may be a fork; if so,
-        /// the conversation goes back and forth between sessions.
-        back: bool,
-    },
-    /// Its session contains another conversation as well.
-    Shared {
-        /// The number of the request that its conversation began with.
-        conversation: u64,
-        /// The number of the request that the other one began with.
-        other: u64,
-    },
-    /// It is in [`Session::process`](crate::Session), the session of the whole process: right for a
-    /// program with one conversation, wrong for a server. Not a [fault](Self::is_fault) in itself.
-    ProcessSession,
-}
-
-impl Mark {
-    /// Returns its name: `missing`, `doubled`, `malformed`, `moved`, `shared` or `process`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Missing => "missing",
-            Self::Doubled => "doubled",
-            Self::Malformed => "malformed",
-            Self::Moved { .. } => "moved",
-            Self::Shared { .. } => "shared",
-            Self::ProcessSession => "process",
-        }
-    }
-
-    /// Returns whether it is wrong in any program.
-    pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::ProcessSession)
-    }
-
-    /// Returns whether it may be a fork: a conversation that goes on in a session new to it.
-    pub fn may_be_fork(&self) -> bool {
-        matches!(self, Self::Moved { back: false, .. })
-    }
-
-    /// Returns it as JSON: its `name`, the `reason` in words, and its fields.
-    pub fn to_json(&self) -> Value {
-        let mut mark = json!({"name": self.name(), "reason": self.to_string()});
-        match self {
-            Self::Moved {
-                continues,
-                from,
-                back,
-            } => {
-                mark["continues"] = (*continues).into();
-                mark["from"] = from.as_str().into();
-                mark["back"] = (*back).into();
-            }
-            Self::Shared {
-                conversation,
-                other,
-            } => {
-                mark["conversation"] = (*conversation).into();
-                mark["other"] = (*other).into();
-            }
-            _ => {}
-        }
-        mark
-    }
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("no session"),
-            Self::Doubled => f.write_str("the session header appears more than once"),
-            Self::Malformed => f.write_str(
-                "the session is not an id of 1 to 128 visible ASCII characters without spaces",
-            ),
-            Self::Moved {
-                continues,
-                from,
-                back: false,
-            } => write!(
-                f,
-                "moved: it continues #{continues}, which was in session {from}, or is a fork of it"
-            ),
-            Self::Moved {
-                continues, from, ..
-            } => write!(
-                f,
-                "moved back to this session: it continues #{continues}, \
-                which was in session {from}"
-            ),
-            Self::Shared {
-                conversation,
-                other,
-            } => write!(
-                f,
-                "shared: its session contains the conversation that began with #{conversation} \
-                and the one that began with #{other}"
-            ),
-            Self::ProcessSession => f.write_str("in the process's session"),
-        }
-    }
-}
-
-impl SeenRequest {
-    fn new(head: &Parts, body: Option<Bytes>, prompt: Option<&Prompt>) -> Self {
-        // Copied, because a value may be a slice of the connection's whole read buffer.
-        let headers: HeaderMap = head.headers.iter().map(copied).collect();
-        let path = head.uri.path();
-        let call = Call::at_end_of(path);
-        let session_name = header::SESSION_NAMES
-            .into_iter()
-            .find(|name| value(&headers, name).is_some());
-        let session_name = session_name.as_ref();
-        let empty = Prompt::default();
-        let prompt = prompt.unwrap_or(&empty);
-        let model = call.as_ref().and_then(|call| call.model.clone());
-        let mut request = Self {
-            number: 0,
-            at: SystemTime::now(),
-            method: head.method.clone(),
-            path: path.to_owned(),
-            body,
-            session: session_name.and_then(|name| value(&headers, name)),
-            turn: value(&headers, &header::TURN),
-            client: value(&headers, &header::CLIENT),
-            project: value(&headers, &header::PROJECT),
-            parent: value(&headers, &header::PARENT_SESSION),
-            model: model.or_else(|| prompt.model.clone()),
-            stream: prompt.stream || call.is_some_and(|call| call.stream),
-            tools: prompt.tools.clone(),
-            messages: prompt.messages,
-            system: prompt.system.clone(),
-            prompt: prompt.user.clone(),
-            provider: None,
-            status: None,
-            error: None,
-            error_message: None,
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            output_tokens: 0,
-            cost: None,
-            continues: None,
-            marks: vec![],
-            headers,
-        };
-        let mark = match (session_name, &request.session) {
-            (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
-                Some(Mark::Doubled)
-            }
-            (Some(name), _) if header::sole_token(&request.headers, name).is_none() => {
-                Some(Mark::Malformed)
-            }
-            (_, Some(id))
-                if session::process_id().is_some_and(|process| process.as_ref() == id) =>
-            {
-                Some(Mark::ProcessSession)
-            }
-            (_, None) if request.asks_a_model() => Some(Mark::Missing),
-            _ => None,
-        };
-        request.marks.extend(mark);
-        request
-    }
-
-    /// Returns whether it asks a model, and so needs a session. One for the list of models does
-    /// not.
-    pub fn asks_a_model(&self) -> bool {
-        self.method == Method::POST
-            && (self.model.is_some() || Call::at_end_of(&self.path).is_some())
-    }
-
-    /// Returns whether one of its marks is a [fault](Mark::is_fault).
-    pub fn has_fault(&self) -> bool {
-        self.marks.iter().any(Mark::is_fault)
-    }
-
-    /// Returns whether it was answered with an error, or its answer was cut off.
-    pub fn is_refused(&self) -> bool {
-        let status = self.status;
-        self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
-    }
-
-    /// Returns whether it has a fault or was refused.
-    pub fn stands_out(&self) -> bool {
-        self.has_fault() || self.is_refused()
-    }
-
-    /// Returns what kind of call it looks like: `title`, `summary`, `commit message` or `call`, or,
-    /// for a request that does not ask a model, `models` or `request`.
-    ///
-    /// This is a guess by the words of a prompt without tools, for people to read.
-    pub fn kind(&self) -> &'static str {
-        if !self.asks_a_model() {
-            return match self.path.ends_with("/models") {
-                true => "models",
-                false => "request",
-            };
-        }
-        let words = [&self.system, &self.prompt].map(|words| words.as_deref().unwrap_or_default());
-        let words = words.join(" ").to_ascii_lowercase();
-        let kinds = [
-            ("commit message", "commit message"),
-            ("title", "title"),
-            ("summar", "summary"),
-            ("compact", "summary"),
-        ];
-        let kind = kinds.iter().find(|(word, _)| words.contains(word));
-        match kind {
-            Some((_, kind)) if self.tools.is_empty() => kind,
-            _ => "call",
-        }
-    }
-
-    /// Describes the call in a few words: `title: 'Generate a title…', kimi-k3, 2 messages, no
-    /// tools`.
-    pub fn name(&self) -> String {
-        if !self.asks_a_model() {
-            return self.kind().to_owned();
-        }
-        let count = |count: usize, what: &str| match count {
-            0 => format!("no {what}s"),
-            1 => format!("1 {what}"),
-            _ => format!("{count} {what}s"),
-        };
-        let words = self.prompt.as_deref().or(self.system.as_deref());
-        let parts = [
-            words.map_or_else(
-                || "no prompt".to_owned(),
-                |words| format!("'{}'", short(words)),
-            ),
-            self.model.clone().unwrap_or_else(|| "no model".to_owned()),
-            count(self.messages, "message"),
-            count(self.tools.len(), "tool"),
-        ];
-        format!("{}: {}", self.kind(), parts.join(", "))
-    }
-
-    /// Returns it as JSON, without the body, and with headers that may carry a key hidden.
-    pub fn to_json(&self) -> Value {
-        let headers: serde_json::Map<String, Value> = (self.headers.keys())
-            .map(|name| (name.as_str().to_owned(), shown(&self.headers, name).into()))
-            .collect();
-        let since = self.at.duration_since(SystemTime::UNIX_EPOCH);
-        json!({
-            "number": self.number,
-            "at": since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            "method": self.method.as_str(),
-            "path": self.path,
-            "headers": headers,
-            "session": self.session,
-            "turn": self.turn,
-            "client": self.client,
-            "project": self.project,
-            "parent": self.parent,
-            "kind": self.kind(),
-            "name": self.name(),
-            "model": self.model,
-            "stream": self.stream,
-            "tools": self.tools,
-            "messages": self.messages,
-            "system": self.system,
-            "prompt": self.prompt,
-            "provider": self.provider,
-            "status": self.status.map(|status| status.as_u16()),
-            "error": self.error,
-            "error_message": self.error_message,
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "output_tokens": self.output_tokens,
-            "cost": self.cost,
-            "continues": self.continues,
-            "marks": self.marks.iter().map(Mark::to_json).collect::<Vec<_>>(),
-        })
-    }
-
-    fn take(&mut self, answer: &Answer) {
-        fn update<T: Clone>(own: &mut Option<T>, new: &Option<T>) {
-            if new.is_some() {
-                own.clone_from(new);
-            }
-        }
-        update(&mut self.status, &answer.status);
-        update(&mut self.error, &answer.error);
-        update(&mut self.error_message, &answer.error_message);
-        update(&mut self.provider, &answer.provider);
-        update(&mut self.cost, &answer.cost);
-        if let Some(Usage {
-            prompt,
-            cached,
-            output,
-        }) = answer.usage
-        {
-            self.prompt_tokens = prompt;
-            self.cached_tokens = cached;
-            self.output_tokens = output;
-        }
-    }
-}
-
-impl fmt::Display for SeenRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{} ", self.number)?;
-        if self.asks_a_model() {
-            write!(f, "{}: ", self.name())?;
-        }
-        write!(f, "{} {}", self.method, self.path)?;
-        match &self.session {
-            Some(session) => write!(f, " in session {session}")?,
-            None => f.write_str(" without a session")?,
-        }
-        match (self.status, &self.error) {
-            (None, _) => f.write_str(", not answered")?,
-            (Some(status), None) => write!(f, ", answered {status}")?,
-            (Some(status), Some(error)) => write!(f, ", answered {status} ({error})")?,
-        }
-        for mark in self.marks.iter().filter(|mark| **mark != Mark::Missing) {
-            write!(f, "; {mark}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Copies a header, and marks it as sensitive if it may carry a key.
-fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
-    let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("it is a header's name");
-    let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header's value");
-    copy.set_sensitive(value.is_sensitive() || is_secret(&name));
-    (name, copy)
-}
-
-/// Returns whether a header's name suggests a key, of any service.
-fn is_secret(name: &HeaderName) -> bool {
-    const WORDS: [&str; 9] = [
-        "auth",
-        "cookie",
-        "credential",
-        "jwt",
-        "key",
-        "passw",
-        "secret",
-        "signature",
-        "token",
-    ];
-    WORDS.iter().any(|word| name.as_str().contains(word))
-}
-
-/// Returns a header as the gateway reads it: several values are joined by commas, and an empty one
-/// is `None`.
-pub(super) fn value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Vec<String> = headers
-        .get_all(name)
-        .iter()
-        .map(|value| value.as_bytes().iter().copied().map(char::from).collect())
-        .collect();
-    Some(values.join(", ")).filter(|value| !value.is_empty())
-}
-
-/// Returns a header to show, without a key.
-fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
-    match headers.get_all(name).iter().any(HeaderValue::is_sensitive) {
-        true => "(hidden)".to_owned(),
-        false => value(headers, name).unwrap_or_default(),
-    }
-}
-
-/// Returns the beginning of an excerpt, cut between words.
-fn short(words: &str) -> String {
-    const LENGTH: usize = 40;
-    let Some((end, _)) = words.char_indices().nth(LENGTH) else {
-        return words.to_owned();
-    };
-    // If the first word is too long, it is cut.
-    let end = words[..end].rfind(' ').unwrap_or(end);
-    format!("{}…", &words[..end])
-}
-
 /// The state of a log, behind its lock.
 #[derive(Debug)]
 struct Records {
@@ -650,7 +190,7 @@ impl Unrecorded {
 impl Log {
     /// Creates a log with these limits.
     pub fn with_limits(limits: Limits) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Kept {
             records: Mutex::new(Records::new(limits)),
             changed: watch::Sender::default(),
         }))
@@ -726,8 +266,8 @@ impl Log {
         self.records().dropped
     }
 
-    /// Returns how many of the dropped requests [stood out](SeenRequest::stands_out). They are
-    /// dropped only if no other request is left.
+    /// Returns how many of the dropped requests had a [fault](SeenRequest::has_fault). They are
+    /// dropped only if every other request stands out.
     pub fn dropped_faults(&self) -> u64 {
         self.records().dropped_faults
     }
@@ -736,7 +276,7 @@ impl Log {
     ///
     /// ```
     /// # use http::Request;
-    /// # use reqwest_opencode_session::testing::Log;
+    /// # use reqwest_opencode_session::testing::record::Log;
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), http::Error> {
     /// let log = Log::default();
@@ -796,7 +336,7 @@ impl Log {
 /// The requests of a [`Log`] as they come. Created by [`Log::changes`].
 #[derive(Debug)]
 pub struct Changes {
-    log: Weak<Shared>,
+    log: Weak<Kept>,
     changed: watch::Receiver<()>,
     /// The revision up to which changes were returned.
     seen: u64,
@@ -984,7 +524,7 @@ impl Records {
             return;
         };
         self.dropped += 1;
-        self.dropped_faults += u64::from(request.stands_out());
+        self.dropped_faults += u64::from(request.has_fault());
     }
 
     fn remove(&mut self, number: u64) -> Option<Recorded> {
@@ -1010,7 +550,8 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
+    use http::{Request, StatusCode};
+    use serde_json::{Value, json};
 
     use super::*;
 

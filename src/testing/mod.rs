@@ -1,4 +1,4 @@
-//! A loopback gateway to test a client against.
+//! The test gateway, to test a client against.
 //!
 //! [`Gateway`] answers like OpenCode Zen and Go, on a free port of the loopback interface. It
 //! refuses what the real one refuses, picks providers as the real one does, and reports which
@@ -47,7 +47,7 @@
 //! - **Refusals**: 500 for a body that is not JSON; `ModelError` for a model that is not one of
 //!   [`models`](GatewayBuilder::models); `AuthError` for an unknown key; then `MissingSessionID`
 //!   for a call to OpenCode Go, or to a free model, without a session. A model whose name ends in
-//!   `-free` is a free one. [`Fault`] has the limits and outages.
+//!   `-free` is a free one. [`Failure`] has the limits and outages.
 //! - **Routing**: the session picks a provider by the real gateway's hash; a provider that answered
 //!   a session before is picked again. Without a session, the key's workspace decides.
 //! - **Usage**: the start of a prompt is cached as far as the provider has seen it at the start of
@@ -62,26 +62,38 @@
 //! [`Gateway::requests`] returns the calls, with what each of them asked for, how it was answered,
 //! and what [stands out](Mark) in its session: that it is missing, that it moved, or that several
 //! conversations share it. The assertions of [`Gateway`] fail with a list of these calls. They are
-//! recorded in a [`Log`], which a proxy in front of the real gateway can keep as well.
+//! recorded in a [`Log`](record::Log), which a proxy in front of the real gateway can keep as well.
 
 mod answer;
+mod assertions;
 mod cache;
 mod continuity;
 mod endpoint;
+mod failure;
 mod gateway;
 #[cfg_attr(not(test), allow(dead_code))] // Until prompts are read by it.
 mod json;
 mod log;
 mod outcome;
+mod prices;
 mod prompt;
 mod reply;
 mod routing;
+mod seen;
 mod server;
 mod state;
 
-pub use self::answer::{Answer, AnswerReader, Usage};
+pub use self::failure::Failure;
 pub use self::gateway::{Gateway, GatewayBuilder};
-pub use self::log::{Changes, Limits, Log, Mark, SeenRequest};
-pub use self::outcome::Fault;
+pub use self::log::Limits;
+pub use self::prices::Price;
 pub use self::reply::Reply;
 pub use self::routing::Provider;
+pub use self::seen::{Mark, SeenRequest};
+
+/// For a program that keeps a record of calls itself, such as a proxy in front of the real gateway.
+/// Tests of a client do not need it: [`Gateway`] keeps one for them.
+pub mod record {
+    pub use super::answer::{Answer, AnswerReader, Usage};
+    pub use super::log::{Changes, Log};
+}

@@ -25,6 +25,10 @@ use super::log::{Log, Unrecorded};
 use super::outcome::Outcome;
 use super::state::State;
 
+/// How long a connection may take to bring a request's headers before it is closed, including the
+/// wait for the first request and for the next one.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How many bytes more than the limit are read and discarded before a body is refused: few clients
 /// read an answer before they have sent everything.
 const DRAINED: usize = 1 << 30;
@@ -288,4 +292,36 @@ fn half_of(frames: &mut Vec<Bytes>) -> usize {
         frames.push(second);
     }
     frames.len() / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_brings_no_headers_is_closed() {
+        let service = Service {
+            log: Log::default(),
+            state: None,
+            body: 0,
+            header_timeout: Duration::from_millis(100),
+        };
+        let server = Server::start((Ipv4Addr::LOCALHOST, 0).into(), service).unwrap();
+        for begun in ["", "PRI", "POST / HTTP/1.1\r\nhost:"] {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            // Without this, a gateway that closes nothing would block the test.
+            stream
+                .set_read_timeout(Some(Duration::from_secs(20)))
+                .unwrap();
+            stream.write_all(begun.as_bytes()).unwrap();
+            let mut rest = vec![];
+            // It is closed, with or without an answer.
+            stream
+                .read_to_end(&mut rest)
+                .unwrap_or_else(|error| panic!("{begun:?}: {error}"));
+        }
+    }
 }

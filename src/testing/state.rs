@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::panic::Location;
 use std::time::SystemTime;
 
 use http::request::Parts;
@@ -11,11 +12,14 @@ use serde_json::{Value, json};
 use super::answer::Usage;
 use super::cache::{Conversations, Id};
 use super::endpoint::{Asks, Call, Credential, Endpoint, NotFound};
-use super::log::{Limits, SeenRequest, Unrecorded, value};
-use super::outcome::{Fault, Outcome};
+use super::failure::Failure;
+use super::log::{Limits, Unrecorded};
+use super::outcome::Outcome;
+use super::prices::{PRICES, Price};
 use super::prompt::Prompt;
 use super::reply::{Completion, Reply, tokens};
 use super::routing::{Provider, pick};
+use super::seen::{SeenRequest, value};
 
 /// Everything that the gateway knows, and what it was told to do.
 #[derive(Debug)]
@@ -27,9 +31,9 @@ pub(super) struct State {
     pub providers: HashMap<String, Vec<Provider>>,
     /// The providers of every other model.
     pub default_providers: Vec<Provider>,
-    pub faults: VecDeque<Fault>,
-    pub rules: Vec<Rule>,
-    pub replies: VecDeque<Reply>,
+    failures: VecDeque<Scripted<Failure>>,
+    replies: VecDeque<Scripted<Reply>>,
+    conditional: Vec<Scripted<ReplyTo>>,
     /// How many requests were redirected.
     pub redirected: usize,
     /// How many answers it has given, so that each one gets an id of its own.
@@ -37,17 +41,50 @@ pub(super) struct State {
     conversations: Conversations,
 }
 
-/// A reply for each request that meets a condition.
-pub(super) struct Rule {
-    pub meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
-    pub reply: Reply,
+/// Something that a test told the gateway to do.
+#[derive(Debug)]
+struct Scripted<T> {
+    what: T,
+    /// How often it is still to happen.
+    count: usize,
+    /// The line of the test that said so.
+    by: &'static Location<'static>,
 }
 
-impl fmt::Debug for Rule {
+/// A reply for each request that meets a condition.
+struct ReplyTo {
+    meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
+    reply: Reply,
+}
+
+impl fmt::Debug for ReplyTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("Rule");
-        debug.field("reply", &self.reply).finish_non_exhaustive()
+        self.reply.fmt(f)
     }
+}
+
+impl<T: fmt::Debug> Scripted<T> {
+    /// Describes what never happened.
+    fn unused(&self, method: &str) -> Option<String> {
+        let Self { what, count, by } = self;
+        let often = match count {
+            0 => return None,
+            1 => String::new(),
+            _ => format!(", {count} times"),
+        };
+        Some(format!("{method} at {by}: {what:?}{often}"))
+    }
+}
+
+/// Takes the first one of a queue.
+fn take_next<T: Clone>(queue: &mut VecDeque<Scripted<T>>) -> Option<T> {
+    let first = queue.front_mut()?;
+    first.count -= 1;
+    let what = first.what.clone();
+    if first.count == 0 {
+        queue.pop_front();
+    }
+    Some(what)
 }
 
 impl State {
@@ -57,18 +94,47 @@ impl State {
             models: None,
             providers: HashMap::new(),
             default_providers,
-            faults: VecDeque::new(),
-            rules: vec![],
+            failures: VecDeque::new(),
             replies: VecDeque::new(),
+            conditional: vec![],
             redirected: 0,
             answered: 0,
             conversations: Conversations::new(limits.prompts, limits.cache),
         }
     }
 
-    /// Returns how many conversations providers had to forget.
-    pub fn forgotten(&self) -> u64 {
-        self.conversations.forgotten()
+    /// Applies a failure to the next `count` calls that would otherwise succeed.
+    pub fn fail_next(&mut self, count: usize, what: Failure, by: &'static Location<'static>) {
+        let scripted = Scripted { what, count, by };
+        self.failures.extend((count > 0).then_some(scripted));
+    }
+
+    /// Answers the next call that succeeds with this reply.
+    pub fn reply_next(&mut self, what: Reply, by: &'static Location<'static>) {
+        self.replies.push_back(Scripted { what, count: 1, by });
+    }
+
+    /// Answers each call that succeeds and meets a condition with this reply.
+    pub fn reply_to(
+        &mut self,
+        meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
+        reply: Reply,
+        by: &'static Location<'static>,
+    ) {
+        let what = ReplyTo { meets, reply };
+        self.conditional.push(Scripted { what, count: 1, by });
+    }
+
+    /// Describes each failure and each reply that no call has met.
+    pub fn unused(&self) -> Vec<String> {
+        let failures = self.failures.iter().map(|it| it.unused("fail_next"));
+        let replies = self.replies.iter().map(|it| it.unused("reply_next"));
+        let conditional = self.conditional.iter().map(|it| it.unused("reply_to"));
+        failures
+            .chain(replies)
+            .chain(conditional)
+            .flatten()
+            .collect()
     }
 
     /// Decides on a request.
@@ -124,19 +190,22 @@ impl State {
         let id = Id { model, sticky };
         let provider = self.provider(&id).ok_or_else(Outcome::unavailable)?;
 
-        let fault = self.faults.pop_front();
-        if let Some(mut outcome) = fault.as_ref().and_then(Fault::outcome) {
+        let failure = take_next(&mut self.failures);
+        if let Some(mut outcome) = failure.as_ref().and_then(Failure::outcome) {
             outcome.answer.provider = Some(provider);
-            self.redirected += usize::from(matches!(fault, Some(Fault::Redirect { .. })));
+            self.redirected += usize::from(matches!(failure, Some(Failure::Redirect { .. })));
             return Err(outcome.into());
         }
-        let rule = self.rules.iter().find(|rule| (rule.meets)(request));
-        let reply = match rule {
-            Some(rule) => rule.reply.clone(),
-            None => self.replies.pop_front().unwrap_or_else(|| {
+        let mut conditional = self.conditional.iter_mut();
+        let reply = match conditional.find(|scripted| (scripted.what.meets)(request)) {
+            Some(scripted) => {
+                scripted.count = 0;
+                scripted.what.reply.clone()
+            }
+            None => take_next(&mut self.replies).unwrap_or_else(|| {
                 let model = &id.model;
                 Reply::Text(format!(
-                    "The loopback gateway answers for {model} by {provider}."
+                    "The test gateway answers for {model} by {provider}."
                 ))
             }),
         };
@@ -163,9 +232,9 @@ impl State {
         if let Reply::Text(text) = reply {
             outcome.answer.text = Some(text);
         }
-        match fault {
-            Some(Fault::Delay(delay)) => outcome.delay = delay,
-            Some(Fault::CloseMidAnswer) => outcome.cut = true,
+        match failure {
+            Some(Failure::Delay(delay)) => outcome.delay = delay,
+            Some(Failure::CloseMidAnswer) => outcome.cut = true,
             _ => {}
         }
         Ok(outcome)
@@ -267,25 +336,12 @@ fn is_free(model: &str) -> bool {
     model.ends_with("-free")
 }
 
-/// Prices in US dollars per million tokens: of the prompt, of its cached part, and of the answer.
-/// Source: <https://opencode.ai/docs/go/>, in November 2026.
-const PRICES: [(&str, [f64; 3]); 3] = [
-    ("deepseek-v4.1-flash", [0.15, 0.003, 0.60]),
-    ("glm-5.2", [1.40, 0.26, 4.40]),
-    ("kimi-k3", [3.0, 0.30, 15.0]),
-];
-
 /// Returns what a call costs, as the gateway writes it. A model without a price costs nothing.
 fn cost(model: &str, usage: Usage) -> String {
-    let price = PRICES.iter().find(|(known, _)| *known == model);
-    let Some((_, [prompt, cached, output])) = price else {
+    let Some(price) = Price::of(model) else {
         return "0".to_owned();
     };
-    let tokens = |count: u64, price: f64| count as f64 * price / 1e6;
-    let cost = tokens(usage.prompt - usage.cached, *prompt)
-        + tokens(usage.cached, *cached)
-        + tokens(usage.output, *output);
-    let cost = format!("{cost:.8}");
+    let cost = format!("{:.8}", price.cost(usage));
     cost.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::str::FromStr;
 
 use reqwest_opencode_session::testing::{
-    Fault, Gateway, GatewayBuilder, Provider, Reply, SeenRequest,
+    Failure, Gateway, GatewayBuilder, Provider, Reply, SeenRequest,
 };
 use reqwest_opencode_session::{
     Applied, BuildError, ExistingHeader, Fallback, HttpRequest, InSession, IntoSession,
@@ -46,7 +46,7 @@ fn every_type_goes_to_another_thread_and_is_printed() {
     crosses_threads::<Source>();
     crosses_threads::<Target>();
     crosses_threads::<TurnId>();
-    crosses_threads::<Fault>();
+    crosses_threads::<Failure>();
     crosses_threads::<Gateway>();
     crosses_threads::<GatewayBuilder>();
     crosses_threads::<Provider>();
@@ -66,7 +66,7 @@ fn values_are_values_and_what_names_a_thing_is_a_key() {
     is_copied::<OpencodeSessionService<()>>();
     is_value::<ExistingHeader>();
     is_value::<Fallback>();
-    is_value::<Fault>();
+    is_value::<Failure>();
     is_key::<Applied>();
     is_key::<Provider>();
     is_key::<Session>();
@@ -92,7 +92,7 @@ fn every_error_is_an_error() {
 }
 
 #[test]
-fn the_doors_are_for_these_types() {
+fn the_entry_points_are_for_these_types() {
     fn is_request<T: HttpRequest>() {}
     fn is_url<T: RequestUrl>() {}
     fn is_request_builder<T: RequestBuilderExt<BuildError = E>, E>() {}

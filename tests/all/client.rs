@@ -50,7 +50,7 @@ async fn replace_and_malformed_headers_put_the_middlewares_client_and_project_in
         (ExistingHeader::Replace, "own"),
         (ExistingHeader::Keep, "two words"),
     ] {
-        gateway.forget_requests();
+        gateway.take_requests();
         let middleware = middleware_for(&gateway)
             .client_name("my-agent")
             .project("my-project")

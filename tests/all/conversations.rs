@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::HeaderMap;
 use http::header::USER_AGENT;
-use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
+use reqwest_opencode_session::testing::{Failure, Gateway, SeenRequest};
 use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, SessionId, WithSession};
 use serde_json::Value;
 
@@ -101,7 +101,7 @@ async fn an_agent_with_turns_and_subagents_sends_what_opencode_sends() {
         let c = Session::new().turn();
         let third = process(project.as_str());
         third.call(&c).await; // the title
-        gateway.fail_next(1, Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE));
+        gateway.fail_next(1, Failure::Status(http::StatusCode::SERVICE_UNAVAILABLE));
         third.call(&c).await; // two attempts
         third.call(&c.subagent().turn()).await;
         third.call(&c).await; // after the tool's answer

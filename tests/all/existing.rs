@@ -30,7 +30,7 @@ async fn an_existing_header_that_is_empty_malformed_or_doubled_is_replaced() {
         &[b"one", b"one"],
         &[b"", b"one"],
     ] {
-        gateway.forget_requests();
+        gateway.take_requests();
         let session = Session::new();
         let request = bad.iter().fold(chat(&client, &gateway), |request, value| {
             request.header(header::SESSION, *value)
@@ -116,7 +116,7 @@ async fn replace_puts_the_applications_session_in_the_place_of_the_callers_heade
 async fn replace_takes_the_callers_header_for_absent_where_nothing_gives_a_session() {
     let gateway = start();
     for (fallback, reaches) in [(Fallback::Omit, true), (Fallback::Reject, false)] {
-        gateway.forget_requests();
+        gateway.take_requests();
         let middleware = middleware_for(&gateway)
             .existing_header(ExistingHeader::Replace)
             .fallback(fallback)
@@ -234,7 +234,7 @@ async fn no_request_carries_one_sessions_id_with_another_ones_turn_or_parent() {
 
     let gateway = start();
     for (existing, there, session, expected) in cases {
-        gateway.forget_requests();
+        gateway.take_requests();
         let middleware = middleware_for(&gateway)
             .existing_header(existing)
             .fallback(Fallback::Omit)

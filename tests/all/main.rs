@@ -3,15 +3,10 @@
 mod api;
 mod client;
 mod conversations;
-mod doors;
+mod entry_points;
 mod existing;
-mod faults;
+mod failures;
 mod gateway;
-mod gateway_cache;
-mod gateway_continuity;
-mod gateway_load;
-mod gateway_log;
-mod gateway_support;
 mod ids;
 mod implicit;
 mod injection;

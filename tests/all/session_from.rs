@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 
 use http::{Extensions, HeaderMap, StatusCode, Uri};
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use reqwest_opencode_session::{
     Applied, ExistingHeader, Fallback, OpencodeSessionMiddleware, Session, SessionId, Source,
     WithSession,
@@ -67,8 +67,8 @@ async fn every_attempt_keeps_the_session_though_the_application_moves_on() {
                 .with(middleware),
         ];
         for (number, client) in clients.into_iter().enumerate() {
-            gateway.forget_requests();
-            gateway.fail_next(2, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+            gateway.take_requests();
+            gateway.fail_next(2, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
             let response = chat(&client.build(), &gateway).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
             let requests = gateway.requests();
@@ -325,7 +325,7 @@ async fn a_middleware_that_stands_twice_on_the_chain_changes_nothing() {
     let gateway = start();
     for session in [None, Some(Session::new().turn())] {
         for existing in [ExistingHeader::Keep, ExistingHeader::Replace] {
-            gateway.forget_requests();
+            gateway.take_requests();
             let middleware = middleware_for(&gateway)
                 .client_name("my-agent")
                 .session_from({

@@ -7,12 +7,12 @@ mod both;
 mod client;
 #[path = "../all/conversations.rs"]
 mod conversations;
-#[path = "../all/doors.rs"]
-mod doors;
+#[path = "../all/entry_points.rs"]
+mod entry_points;
 #[path = "../all/existing.rs"]
 mod existing;
-#[path = "../all/faults.rs"]
-mod faults;
+#[path = "../all/failures.rs"]
+mod failures;
 #[path = "../all/limits.rs"]
 mod limits;
 #[path = "../all/policies.rs"]

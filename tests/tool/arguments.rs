@@ -102,7 +102,7 @@ fn bad_values_are_named_with_what_is_expected() {
     assert_refused(&["--fail", "redirect:nope"], &["a URL to redirect to"]);
     assert_refused(
         &["--fail", "lightning"],
-        &["'lightning'", "expected a fault"],
+        &["'lightning'", "expected a failure"],
     );
     assert_refused(
         &["--reply", "tool:look=here"],

@@ -199,7 +199,7 @@ fn json_goes_into_a_file_where_one_is_named() {
 }
 
 #[test]
-fn faults_and_replies_come_in_the_order_of_the_arguments() {
+fn failures_and_replies_come_in_the_order_of_the_arguments() {
     let program = Program::start([
         "--fail",
         "2x503",

@@ -86,9 +86,9 @@ fn calls_that_stand_out_are_never_dropped_before_others() {
     }
     program.call(105, |call| call["status"] == 200);
     let state = program.data("/api/state");
-    assert_eq!(numbers(&state["faults"]), [5, 4, 3, 2, 1]);
-    let only_faults = program.data("/api/calls?faults=1");
-    assert_eq!(numbers(&only_faults["calls"]), [5, 4, 3, 2, 1]);
+    assert_eq!(numbers(&state["standouts"]), [5, 4, 3, 2, 1]);
+    let only_standouts = program.data("/api/calls?stands_out=1");
+    assert_eq!(numbers(&only_standouts["calls"]), [5, 4, 3, 2, 1]);
     assert_eq!(state["totals"]["calls"], 105);
     assert_eq!(state["totals"]["missed"], 5);
     assert_eq!(state["totals"]["dropped"], 55);
@@ -144,7 +144,7 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
     assert_eq!([&main["calls"], &main["turns"]], [3, 2]);
     assert_eq!([&main["first"], &main["last"]], [1, 3]);
     assert_eq!(main["title"], "Where is the sea?");
-    assert_eq!(main["faults"], 0);
+    assert_eq!(main["stand_out"], 0);
     let shares = main["shares"].as_array().unwrap();
     assert_eq!(shares.len(), 3);
     assert!(shares[2].as_f64().unwrap() > 0.9, "{main}");
@@ -199,7 +199,7 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         ("refused", vec![10]),
         ("any", vec![10, 9, 5, 4, 3, 2]),
     ] {
-        let listed = program.data(&format!("/api/calls?faults={reason}"));
+        let listed = program.data(&format!("/api/calls?stands_out={reason}"));
         assert_eq!(numbers(&listed["calls"]), expected, "{reason}");
     }
     // Both calls without a session count for the conversation that they continue.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use reqwest::blocking::{Client, Response};
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use serde_json::{Value, json};
 
 use crate::program::{Program, chat, client, command};
@@ -348,7 +348,7 @@ fn refusals_come_back_as_they_are() {
     let program = Program::proxy(&gateway.url(""));
     let body = chat("You are a guide.", &["Where is the sea?"]);
     let retry_after = std::time::Duration::from_secs(7);
-    gateway.fail_next(1, Fault::RateLimit { retry_after });
+    gateway.fail_next(1, Failure::RateLimit { retry_after });
     let response = ask(&program, &body).unwrap();
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()["retry-after"], "7");
@@ -356,7 +356,7 @@ fn refusals_come_back_as_they_are() {
     let call = program.call(1, |call| call["error"].is_string());
     assert_eq!(call["error"], "RateLimitError");
 
-    gateway.fail_next(1, Fault::Unavailable);
+    gateway.fail_next(1, Failure::Unavailable);
     assert_eq!(ask(&program, &body).unwrap().status(), 503);
 
     // A call without a session is refused by the upstream, and not by the program.
@@ -376,14 +376,14 @@ fn no_redirect_is_followed() {
     let location = gateway.elsewhere(PATH).unwrap();
     gateway.fail_next(
         1,
-        Fault::Redirect {
+        Failure::Redirect {
             location: location.clone(),
         },
     );
     let response = ask(&program, &chat("You are a guide.", &["Where is the sea?"])).unwrap();
     assert_eq!(response.status(), 307);
     assert_eq!(response.headers()["location"], *location);
-    gateway.assert_no_request_left();
+    gateway.assert_no_request_escaped();
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn a_connection_that_is_cut_is_cut_for_the_client_too() {
     let gateway = Gateway::start().unwrap();
     let program = Program::proxy(&gateway.url(""));
     let mut body = chat("You are a guide.", &["Where is the sea?"]);
-    gateway.fail_next(1, Fault::CloseBeforeAnswer);
+    gateway.fail_next(1, Failure::CloseBeforeAnswer);
     ask(&program, &body).unwrap_err();
     let call = program.call(1, |call| call["error"].is_string());
     assert_eq!(
@@ -401,7 +401,7 @@ fn a_connection_that_is_cut_is_cut_for_the_client_too() {
 
     for (number, stream) in [(2, false), (3, true)] {
         body["stream"] = stream.into();
-        gateway.fail_next(1, Fault::CloseMidAnswer);
+        gateway.fail_next(1, Failure::CloseMidAnswer);
         let response = ask(&program, &body).unwrap();
         assert_eq!(response.status(), 200);
         response.text().unwrap_err();

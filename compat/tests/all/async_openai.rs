@@ -9,7 +9,7 @@ use async_openai::types::chat::{
 use async_openai::types::responses::{CreateResponse, CreateResponseArgs, ResponseStreamEvent};
 use futures::StreamExt;
 use http::StatusCode;
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use reqwest_opencode_session::{MissingSession, OpencodeSessionMiddleware, Session, WithSession};
 use reqwest_opencode_session_compat::async_openai::openai;
 use tokio::net::TcpListener;
@@ -133,7 +133,7 @@ async fn a_client_may_be_bound_to_its_session() {
 async fn its_own_retries_keep_session_and_turn() {
     let gateway = Gateway::start().unwrap();
     let openai = client(&gateway, &opencode());
-    gateway.fail_next(2, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    gateway.fail_next(2, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
     let turn = Session::new().turn();
     let chats = openai.chat();
     chats.create(chat(MODEL)).with_session(&turn).await.unwrap();

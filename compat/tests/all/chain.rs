@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{Extensions, StatusCode};
 use reqwest::{Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next, RequestBuilder};
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use reqwest_opencode_session::{
     Fallback, OpencodeSessionMiddleware, RedirectRefused, Session, WithSession,
 };
@@ -52,7 +52,7 @@ async fn every_attempt_is_traced_and_in_its_session_and_turn() {
     let spans = Spans::default();
     let _tracing = tracing::subscriber::set_default(registry().with(spans.clone()));
     let gateway = Gateway::start().unwrap();
-    gateway.fail_next(2, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    gateway.fail_next(2, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
     let client = ClientBuilder::new(http())
         .with(retry())
         .with(TracingMiddleware::default())
@@ -71,7 +71,7 @@ async fn every_attempt_is_traced_and_in_its_session_and_turn() {
 #[tokio::test]
 async fn a_retry_keeps_the_answer_of_session_from_though_the_application_has_moved_on() {
     let gateway = Gateway::start().unwrap();
-    gateway.fail_next(2, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    gateway.fail_next(2, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
     let asked = Arc::new(Mutex::new(Vec::new()));
     let conversations = asked.clone();
     let opencode = OpencodeSessionMiddleware::builder()
@@ -89,7 +89,7 @@ async fn a_retry_keeps_the_answer_of_session_from_though_the_application_has_mov
     assert_eq!(gateway.requests().len(), 3);
     assert_every_request_in_turn(&gateway, &asked.lock().unwrap()[0]);
 
-    gateway.forget_requests();
+    gateway.take_requests();
     prompt(&client, &gateway).send().await.unwrap();
     assert_eq!(asked.lock().unwrap().len(), 2);
     assert_every_request_in_turn(&gateway, &asked.lock().unwrap()[1]);
@@ -99,7 +99,7 @@ async fn a_retry_keeps_the_answer_of_session_from_though_the_application_has_mov
 async fn a_redirect_off_the_targets_is_not_tried_again() {
     let gateway = Gateway::start().unwrap();
     let location = gateway.elsewhere("/").unwrap();
-    gateway.fail_next(1, Fault::Redirect { location });
+    gateway.fail_next(1, Failure::Redirect { location });
     let client = ClientBuilder::new(http()).with(retry()).with(opencode());
     let call = prompt(&client.build(), &gateway).send();
     let error = call.with_session(Session::new()).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn a_redirect_off_the_targets_is_not_tried_again() {
     let mut sources = successors(error.source(), |&error| error.source());
     assert!(sources.any(|source| source.is::<RedirectRefused>()));
     assert_eq!(gateway.requests().len(), 1);
-    assert!(gateway.left().is_empty());
+    assert!(gateway.escaped().is_empty());
 }
 
 /// A failover: it sends every request to this server.
@@ -138,7 +138,7 @@ async fn below_a_failover_the_middleware_sees_where_the_request_really_goes() {
     }
 
     let strays: Vec<_> = gateway
-        .left()
+        .escaped()
         .into_iter()
         .map(|left| left.session)
         .collect();

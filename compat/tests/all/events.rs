@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use reqwest_eventsource::{Event, RequestBuilderExt as _};
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use reqwest_opencode_session::{RequestBuilderExt, Session, WithSession};
 use reqwest_sse::EventSource;
 
@@ -39,7 +39,7 @@ async fn reqwest_sse_reads_what_our_client_got() {
 async fn reqwest_eventsource_keeps_session_and_turn_when_it_reconnects() {
     let gateway = Gateway::start().unwrap();
     let turn = Session::new().turn();
-    gateway.fail_next(2, Fault::CloseMidAnswer);
+    gateway.fail_next(2, Failure::CloseMidAnswer);
     let http = reqwest_012::Client::builder()
         .no_proxy()
         .redirect(opencode().redirect_policy())

@@ -1,4 +1,4 @@
-//! Unmodified SDKs with the loopback gateway: every request is in its conversation's session.
+//! Unmodified SDKs with the test gateway: every request is in its conversation's session.
 
 mod async_openai;
 mod chain;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware};
-use reqwest_opencode_session::testing::{Fault, Gateway, Reply};
+use reqwest_opencode_session::testing::{Failure, Gateway, Reply};
 use reqwest_opencode_session::{Session, WithSession};
 use reqwest_opencode_session_compat::rig::Sessions;
 use rig::agent::AgentRunner;
@@ -282,7 +282,7 @@ async fn runs_that_are_cut_off_leave_nothing_behind() {
     assert!(is_empty(&sessions));
 
     // and some while they wait for an answer.
-    gateway.fail_next(MANY, Fault::Delay(Duration::from_secs(60)));
+    gateway.fail_next(MANY, Failure::Delay(Duration::from_secs(60)));
     let tasks = (0..MANY).map(|_| {
         let session = Session::new();
         tokio::spawn(prompt(&agent, &session).run().with_session(&session))

@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 use crate::FAILURE;
 use crate::bases;
-use crate::command::End;
+use crate::command::Exit;
 use crate::journal::{Journal, Totals};
 use crate::terminal::harmless;
 
 /// The result of a check.
 pub struct Check<'a> {
     pub journal: &'a Journal,
-    pub end: End,
+    pub end: Exit,
     pub origin: &'a str,
     /// The number of the last call to judge: a process that the command left behind may make more.
     pub last: u64,
@@ -85,17 +85,12 @@ impl Check<'_> {
         let Totals {
             asked,
             answered,
-            missed,
-            moved,
-            shared,
-            malformed,
             dropped_faults,
             ..
         } = self.journal.totals();
-        let dropped_a_fault = dropped_faults > 0 && missed + moved + shared + malformed > 0;
-        if matches!(self.end, End::NotStarted(_)) {
+        if matches!(self.end, Exit::NotStarted(_)) {
             Verdict::NotStarted
-        } else if dropped_a_fault || !self.calls(SeenRequest::has_fault).is_empty() {
+        } else if dropped_faults > 0 || !self.calls(SeenRequest::has_fault).is_empty() {
             Verdict::Fault
         } else if self.end.was_stopped() {
             Verdict::Stopped
@@ -197,8 +192,8 @@ impl Check<'_> {
         named(f, &no_id, "with a doubled or malformed session")?;
         match self.journal.totals().dropped_faults {
             0 => Ok(()),
-            1 => writeln!(f, "1 more that stood out is no longer kept."),
-            more => writeln!(f, "{more} more that stood out are no longer kept."),
+            1 => writeln!(f, "1 more call with a fault is no longer kept."),
+            more => writeln!(f, "{more} more calls with a fault are no longer kept."),
         }
     }
 
@@ -306,7 +301,8 @@ fn count(count: u64, what: &str) -> String {
 mod tests {
     use std::process::ExitStatus;
 
-    use reqwest_opencode_session::testing::{Answer, Limits, Log};
+    use reqwest_opencode_session::testing::Limits;
+    use reqwest_opencode_session::testing::record::{Answer, Log};
     use serde_json::json;
 
     use super::*;
@@ -334,7 +330,7 @@ mod tests {
     fn check(journal: &Journal, last: u64) -> Check<'_> {
         Check {
             journal,
-            end: End::Ended {
+            end: Exit::Ended {
                 status: ExitStatus::default(),
                 stopped: false,
             },
@@ -387,7 +383,7 @@ mod tests {
         let report = check(&journal, 3).to_string();
         for line in [
             "2 calls with a doubled or malformed session:\n",
-            "\n1 more that stood out is no longer kept.\n",
+            "\n1 more call with a fault is no longer kept.\n",
             "exit 1, because a call had a doubled or malformed session\n",
         ] {
             assert!(report.contains(line), "{report}");

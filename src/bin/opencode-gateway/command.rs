@@ -12,7 +12,7 @@ use crate::signals::{Signal, Signals};
 
 /// How the command ended.
 #[derive(Debug)]
-pub enum End {
+pub enum Exit {
     NotStarted(io::Error),
     Ended {
         status: ExitStatus,
@@ -34,7 +34,7 @@ impl Agent<'_> {
     /// # Errors
     ///
     /// Returns an error if signals cannot be handled, or the command cannot be waited for.
-    pub async fn run(&self) -> io::Result<End> {
+    pub async fn run(&self) -> io::Result<Exit> {
         let (program, arguments) = self
             .command
             .split_first()
@@ -49,12 +49,12 @@ impl Agent<'_> {
         command.env_remove("ANTHROPIC_AUTH_TOKEN");
         let mut child = match command.spawn() {
             Ok(child) => child,
-            Err(error) => return Ok(End::NotStarted(error)),
+            Err(error) => return Ok(Exit::NotStarted(error)),
         };
         let mut stopped = false;
         loop {
             tokio::select! {
-                status = child.wait() => return Ok(End::Ended { status: status?, stopped }),
+                status = child.wait() => return Ok(Exit::Ended { status: status?, stopped }),
                 signal = signals.next() => {
                     pass_on(signal, stopped, &mut child)?;
                     stopped = true;
@@ -138,7 +138,7 @@ fn environment(origin: &str, key: &str) -> Vec<(&'static str, OsString)> {
     variables
 }
 
-impl End {
+impl Exit {
     /// Returns the exit code that a shell would return.
     pub fn code(&self) -> u8 {
         match self {
@@ -164,7 +164,7 @@ impl End {
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotStarted(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use reqwest_opencode_session::testing::{Answer, AnswerReader, Log};
+use reqwest_opencode_session::testing::record::{Answer, AnswerReader, Log};
 
 use crate::decode::{self, Decoder};
 

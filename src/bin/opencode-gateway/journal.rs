@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use reqwest_opencode_session::testing::{Log, Mark, SeenRequest};
+use reqwest_opencode_session::testing::record::Log;
+use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use serde::Serialize;
 
 use crate::exchange::Recorder;
@@ -33,14 +34,14 @@ pub struct Totals {
     pub malformed: u64,
     pub refused: u64,
     /// Calls that stand out for any of the reasons above.
-    pub faults: u64,
+    pub stand_out: u64,
     /// Calls to a model, and those of them that were answered.
     pub asked: u64,
     pub answered: u64,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
     pub cost: Option<f64>,
-    /// Calls that are no longer kept, and those of them that stood out.
+    /// Calls that are no longer kept, and those of them that had a fault.
     pub dropped: u64,
     pub dropped_faults: u64,
 }
@@ -62,7 +63,7 @@ pub struct Conversation {
     /// Calls without a session that continue it.
     pub missed: u64,
     /// How many of its calls stand out.
-    pub faults: u64,
+    pub stand_out: u64,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
     pub cost: Option<f64>,
@@ -290,7 +291,7 @@ impl Counts {
         }
         conversation.replace(&before, &now);
         let key = (conversation.first, session.clone());
-        match conversation.faults {
+        match conversation.stand_out {
             0 => self.plain.insert(key),
             _ => self.plain.remove(&key),
         };
@@ -375,7 +376,7 @@ impl Totals {
             (&mut self.shared, before.shared, now.shared),
             (&mut self.malformed, before.malformed, now.malformed),
             (&mut self.refused, before.refused, now.refused),
-            (&mut self.faults, before.stands_out, now.stands_out),
+            (&mut self.stand_out, before.stands_out, now.stands_out),
             (&mut self.asked, before.asked, now.asked),
             (&mut self.answered, before.answered, now.answered),
         ] {
@@ -426,7 +427,7 @@ impl Conversation {
     }
 
     fn replace(&mut self, before: &Counted, now: &Counted) {
-        replace(&mut self.faults, before.stands_out, now.stands_out);
+        replace(&mut self.stand_out, before.stands_out, now.stands_out);
         let tokens = (&mut self.prompt_tokens, &mut self.cached_tokens);
         replace_usage(tokens, &mut self.cost, before, now);
     }
@@ -464,7 +465,8 @@ fn replace_usage(
 #[cfg(test)]
 mod tests {
     use http::{Request, StatusCode};
-    use reqwest_opencode_session::testing::{Answer, Limits, Usage};
+    use reqwest_opencode_session::testing::Limits;
+    use reqwest_opencode_session::testing::record::{Answer, Usage};
     use serde_json::json;
 
     use super::*;
@@ -635,9 +637,9 @@ mod tests {
         }
         let totals = journal.totals();
         assert_eq!((totals.calls, totals.asked, totals.answered), (2, 2, 2));
-        assert_eq!((totals.faults, totals.refused), (0, 0));
+        assert_eq!((totals.stand_out, totals.refused), (0, 0));
         let conversation = journal.conversation("one").unwrap();
-        assert_eq!((conversation.calls, conversation.faults), (2, 0));
+        assert_eq!((conversation.calls, conversation.stand_out), (2, 0));
         for (prompt, cached, cost) in [
             (totals.prompt_tokens, totals.cached_tokens, totals.cost),
             (
@@ -659,8 +661,11 @@ mod tests {
         for _ in 0..2 {
             take(&journal, number);
             let totals = journal.totals();
-            assert_eq!((totals.faults, totals.refused, totals.answered), (1, 1, 2));
-            assert_eq!(journal.conversation("one").unwrap().faults, 1);
+            assert_eq!(
+                (totals.stand_out, totals.refused, totals.answered),
+                (1, 1, 2)
+            );
+            assert_eq!(journal.conversation("one").unwrap().stand_out, 1);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Shows which of an agent's calls miss their session: a loopback gateway that answers like
+//! Shows which of an agent's calls miss their session: a test gateway that answers like
 //! OpenCode Zen and Go, or a proxy of the real one, with a line and a page for each call.
 
 mod bases;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use http::uri::{Authority, Scheme};
 use http::{StatusCode, Uri};
-use reqwest_opencode_session::testing::{Fault, Gateway, Reply};
+use reqwest_opencode_session::testing::{Failure, Gateway, Reply};
 use serde_json::Value;
 
 const EXAMPLES: &str = "\
@@ -90,15 +90,15 @@ pub struct Options {
 
     /// Make the next call go wrong: a status such as 503, `rate-limit:SECONDS`, `go-limit`,
     /// `free-limit`, `delay:SECONDS`, `close` (no answer), `cut` (half an answer) or
-    /// `redirect:URL`. `3x503` affects the next three calls. Several faults happen in the order
+    /// `redirect:URL`. `3x503` affects the next three calls. Several failures happen in the order
     /// given
-    #[arg(long, value_name = "FAULT", value_parser = Fail::parse, conflicts_with = "upstream")]
+    #[arg(long, value_name = "FAILURE", value_parser = Fail::parse, conflicts_with = "upstream")]
     pub fail: Vec<Fail>,
 
     /// Answer the next call with this text, or with a tool call, `tool:NAME=ARGUMENTS`. Several
     /// replies are sent in the order given. `title:TEXT` answers every call that asks for a title
-    #[arg(long, value_name = "REPLY", value_parser = Answer::parse, conflicts_with = "upstream")]
-    pub reply: Vec<Answer>,
+    #[arg(long, value_name = "REPLY", value_parser = CannedReply::parse, conflicts_with = "upstream")]
+    pub reply: Vec<CannedReply>,
 
     /// Run the command after `--`, and fail if one of its calls misses or changes its session
     #[arg(long)]
@@ -257,37 +257,37 @@ pub fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// How often a fault may happen, so that all of them fit into memory.
-const MOST_FAULTS: usize = 10_000;
+/// How often a failure may happen, so that all of them fit into memory.
+const MOST_FAILURES: usize = 10_000;
 
-/// A fault, and how often it happens.
+/// A failure, and how often it happens.
 #[derive(Debug, Clone)]
 pub struct Fail {
     pub count: usize,
-    pub fault: Fault,
+    pub failure: Failure,
 }
 
 impl Fail {
     fn parse(value: &str) -> Result<Self> {
         let counted = value
             .split_once('x')
-            .and_then(|(count, fault)| Some((count.parse().ok()?, fault)));
-        let (count, fault) = counted.unwrap_or((1, value));
+            .and_then(|(count, failure)| Some((count.parse().ok()?, failure)));
+        let (count, failure) = counted.unwrap_or((1, value));
         ensure!(
-            (1..=MOST_FAULTS).contains(&count),
-            "a fault can happen 1 to {MOST_FAULTS} times"
+            (1..=MOST_FAILURES).contains(&count),
+            "a failure can happen 1 to {MOST_FAILURES} times"
         );
-        let (name, argument) = match fault.split_once(':') {
+        let (name, argument) = match failure.split_once(':') {
             Some((name, argument)) => (name, Some(argument)),
-            None => (fault, None),
+            None => (failure, None),
         };
-        let fault = match (name, argument) {
+        let failure = match (name, argument) {
             ("rate-limit", Some(seconds)) => {
                 let retry_after = duration(seconds)?;
-                Fault::RateLimit { retry_after }
+                Failure::RateLimit { retry_after }
             }
-            ("go-limit", None) => Fault::GoUsageLimit,
-            ("free-limit", None) => Fault::FreeUsageLimit,
+            ("go-limit", None) => Failure::GoUsageLimit,
+            ("free-limit", None) => Failure::FreeUsageLimit,
             ("redirect", Some(location)) => {
                 let location = location.to_owned();
                 location
@@ -297,22 +297,22 @@ impl Fail {
                     location.contains("://") || location.starts_with('/'),
                     "expected a URL to redirect to, such as https://example.com"
                 );
-                Fault::Redirect { location }
+                Failure::Redirect { location }
             }
-            ("delay", Some(seconds)) => Fault::Delay(duration(seconds)?),
-            ("close", None) => Fault::CloseBeforeAnswer,
-            ("cut", None) => Fault::CloseMidAnswer,
+            ("delay", Some(seconds)) => Failure::Delay(duration(seconds)?),
+            ("close", None) => Failure::CloseBeforeAnswer,
+            ("cut", None) => Failure::CloseMidAnswer,
             (status, None) if status.parse::<u16>().is_ok() => {
                 let status = StatusCode::from_bytes(status.as_bytes())?;
                 ensure!(
                     status.is_client_error() || status.is_server_error(),
                     "expected a status from 400 to 599"
                 );
-                Fault::Status(status)
+                Failure::Status(status)
             }
-            _ => bail!("expected a fault, such as 503, rate-limit:2 or close"),
+            _ => bail!("expected a failure, such as 503, rate-limit:2 or close"),
         };
-        Ok(Self { count, fault })
+        Ok(Self { count, failure })
     }
 }
 
@@ -325,12 +325,12 @@ fn duration(seconds: &str) -> Result<Duration> {
 
 /// What to answer, and to which calls.
 #[derive(Debug, Clone)]
-pub enum Answer {
+pub enum CannedReply {
     Next(Reply),
     Title(String),
 }
 
-impl Answer {
+impl CannedReply {
     fn parse(value: &str) -> Result<Self> {
         if let Some(title) = value.strip_prefix("title:") {
             return Ok(Self::Title(title.to_owned()));

@@ -362,7 +362,7 @@ class List {
     const query = new URLSearchParams({ limit: this.isLive ? HELD : this.size });
     if (this.pages.length) query.set("before", this.pages.at(-1));
     if (this.words) query.set("q", this.words);
-    if (this.path.faults) query.set("faults", this.reason ?? "1");
+    if (this.path.standouts) query.set("stands_out", this.reason ?? "1");
     try {
       const answer = await get(`/api/${this.path.of}?${query}`, this.#request.signal);
       this.take(answer[this.path.of], answer.more);
@@ -462,8 +462,8 @@ function place(parent, element, next) {
 
 const noMatch = (what, words) => `No ${what} matches “${words}”.`;
 
-const faults = new List("faults", {
-  path: { of: "calls", faults: true },
+const standouts = new List("standouts", {
+  path: { of: "calls", standouts: true },
   size: 8,
   key: (call) => call.number,
   order: (call) => call.number,
@@ -503,8 +503,8 @@ const conversations = new List("conversations", {
   cells: (conversation, depth) => [
     [
       depth > 0 && h("span", { class: "branch", role: "img", "aria-label": "subagent:" }, "↳"),
-      conversation.faults > 0
-        && h("span", { class: "tag" }, standOut(conversation.faults)),
+      conversation.stand_out > 0
+        && h("span", { class: "tag" }, standOut(conversation.stand_out)),
       conversation.missed > 0
         && h("span", { class: "tag" }, `${integer.format(conversation.missed)} missed`),
       conversationLink(conversation.session, conversation.title ?? "no prompt"),
@@ -556,7 +556,7 @@ const calls = new List("calls", {
   nothing: ({ words }) => words ? noMatch("call", words) : "No call yet.",
 });
 
-const lists = [faults, conversations, calls];
+const lists = [standouts, conversations, calls];
 
 /** Puts subagents below the conversation that started them, if it is on the same page. */
 function nest(page) {
@@ -591,29 +591,29 @@ function leadsTo(sessions, from, to) {
 
 // What stands out, by reason
 
-const chips = faults.section.querySelector(".chips");
+const chips = standouts.section.querySelector(".chips");
 
 function drawChips() {
-  const chip = (name, label, number) => (number > 0 || faults.reason === name) && h("button",
+  const chip = (name, label, number) => (number > 0 || standouts.reason === name) && h("button",
     {
       type: "button", class: `chip ${name ?? "all"}`, "data-reason": name ?? "",
-      "aria-pressed": String(faults.reason === name),
+      "aria-pressed": String(standouts.reason === name),
     },
     `${label} `, h("span", {}, integer.format(number)));
   const all = [
-    chip(null, "All", totals.faults),
+    chip(null, "All", totals.stand_out),
     ...Object.entries(REASONS).map(([name, { label }]) => chip(name, label, totals[name])),
   ];
   morphChildren(chips, all.filter(Boolean));
-  chips.hidden = !totals.faults;
+  chips.hidden = !totals.stand_out;
 }
 
 chips.addEventListener("click", async (event) => {
   const chip = event.target.closest("button");
   if (!chip) return;
-  faults.reason = chip.dataset.reason || null;
+  standouts.reason = chip.dataset.reason || null;
   drawChips();
-  await faults.filter(faults.words);
+  await standouts.filter(standouts.words);
 });
 
 // Totals
@@ -627,7 +627,7 @@ function drawTotals() {
   const numbers = [
     ["Calls", integer.format(totals.calls)],
     ["Conversations", integer.format(totals.conversations)],
-    ["Stand out", integer.format(totals.faults), totals.faults > 0 && "bad"],
+    ["Stand out", integer.format(totals.stand_out), totals.stand_out > 0 && "bad"],
     ["Cached", percent(totals.cached_tokens, totals.prompt_tokens),
       null, `of ${compact.format(totals.prompt_tokens)} prompt tokens`],
     totals.cost != null && ["Cost", money(totals.cost)],
@@ -636,32 +636,32 @@ function drawTotals() {
     h("div", { class: mark }, h("dt", {}, name),
       h("dd", {}, value, more && h("small", {}, ` ${more}`)))));
   document.body.classList.toggle("free", totals.cost == null);
-  document.title = totals.faults > 0
-    ? `(${integer.format(totals.faults)}) opencode-gateway`
+  document.title = totals.stand_out > 0
+    ? `(${integer.format(totals.stand_out)}) opencode-gateway`
     : "opencode-gateway";
   const isEmpty = totals.calls === 0;
   byId("waiting").hidden = !isEmpty;
-  for (const id of ["totals", "search", "faults", "conversations", "calls"]) {
+  for (const id of ["totals", "search", "standouts", "conversations", "calls"]) {
     byId(id).hidden = isEmpty;
   }
   drawChips();
   byId("kept").textContent = totals.dropped > 0
     ? `${count(totals.dropped, "older call")} no longer kept`
       + (totals.dropped_faults > 0
-        ? `, ${integer.format(totals.dropped_faults)} of which stood out.`
+        ? `, ${integer.format(totals.dropped_faults)} of which had a fault.`
         : ". What stands out is kept.")
     : "";
 }
 
 /** Announces how many more calls stand out, together and not too often. */
-const sayFaults = (() => {
+const sayStandouts = (() => {
   let timer;
   return () => {
     timer ??= setTimeout(() => {
       timer = undefined;
-      const more = totals.faults - announced;
-      announced = totals.faults;
-      if (more > 0) announce(`${standOut(totals.faults)}, ${integer.format(more)} of them new.`);
+      const more = totals.stand_out - announced;
+      announced = totals.stand_out;
+      if (more > 0) announce(`${standOut(totals.stand_out)}, ${integer.format(more)} of them new.`);
     }, 5 * PACE);
   };
 })();
@@ -675,9 +675,9 @@ const state = new Paced(async () => {
   try {
     const whole = await get("/api/state");
     totals = whole.totals;
-    announced = Math.min(announced ?? Infinity, totals.faults);
+    announced = Math.min(announced ?? Infinity, totals.stand_out);
     drawConnect(whole);
-    faults.load(whole.faults, whole.more_faults);
+    standouts.load(whole.standouts, whole.more_standouts);
     conversations.load(whole.conversations, whole.more_conversations);
     calls.load(whole.calls, whole.more_calls);
     drawTotals();
@@ -691,13 +691,13 @@ const state = new Paced(async () => {
 function take(change) {
   totals = change.totals;
   drawTotals();
-  faults.change(change.calls, standsOut);
+  standouts.change(change.calls, standsOut);
   conversations.change(change.conversations);
   calls.change(change.calls);
   detail.change(change);
   // The change contains only the newest.
   if (change.more) state.soon();
-  if (totals.faults > announced) sayFaults();
+  if (totals.stand_out > announced) sayStandouts();
 }
 
 function receive(change) {
@@ -943,7 +943,7 @@ async function drawConversation(session, before) {
       fact("Client", conversation.client),
       fact("Size", `${count(conversation.calls, "call")}, ${count(conversation.turns, "turn")}`
         + (agents.length ? `, ${count(agents.length, "subagent")}` : "")),
-      conversation.faults > 0 && fact("Stand out", count(conversation.faults, "call")),
+      conversation.stand_out > 0 && fact("Stand out", count(conversation.stand_out, "call")),
       conversation.missed > 0 && fact("Missed",
         `${count(conversation.missed, "call")} without a session`),
       conversation.cost != null && fact("Cost", money(conversation.cost)),

@@ -102,7 +102,7 @@ async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
         page_of(MOST, |count| journal.log.latest(u64::MAX, count, meets))
     };
     let (calls, more_calls) = latest(|_| true);
-    let (faults, more_faults) = latest(SeenRequest::stands_out);
+    let (standouts, more_standouts) = latest(SeenRequest::stands_out);
     let (conversations, more_conversations) = page_of(MOST, |count| {
         journal.conversations(u64::MAX, count, |_| true)
     });
@@ -119,8 +119,8 @@ async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
         "more_conversations": more_conversations,
         "calls": listed(calls),
         "more_calls": more_calls,
-        "faults": listed(faults),
-        "more_faults": more_faults,
+        "standouts": listed(standouts),
+        "more_standouts": more_standouts,
     }))
 }
 
@@ -130,7 +130,7 @@ struct Search {
     limit: Option<usize>,
     session: Option<String>,
     /// A reason for standing out, or any other word for all reasons.
-    faults: Option<String>,
+    stands_out: Option<String>,
     q: Option<String>,
 }
 
@@ -138,7 +138,7 @@ async fn calls(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> J
     let words = Words::of(search.q.as_deref());
     let meets = |request: &SeenRequest| {
         (search.session.is_none() || request.session == search.session)
-            && (search.faults.as_deref()).is_none_or(|reason| stands_out_for(request, reason))
+            && (search.stands_out.as_deref()).is_none_or(|reason| stands_out_for(request, reason))
             && words.are_in_call(request)
     };
     let limit = search.limit.unwrap_or(MOST).min(MOST);

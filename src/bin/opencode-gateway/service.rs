@@ -1,10 +1,11 @@
 //! What answers the calls, and what keeps the record of them.
 
 use anyhow::{Context, Result};
-use reqwest_opencode_session::testing::{Gateway, Limits, Log, Reply};
+use reqwest_opencode_session::testing::record::Log;
+use reqwest_opencode_session::testing::{Gateway, Limits, Reply};
 
 use crate::exchange::Recorder;
-use crate::options::{Answer, Options, Upstream};
+use crate::options::{CannedReply, Options, Upstream};
 use crate::upstream::Forward;
 
 pub struct Service {
@@ -51,12 +52,12 @@ impl Service {
         }
         let gateway = builder.start().context("cannot start the gateway")?;
         for fail in &options.fail {
-            gateway.fail_next(fail.count, fail.fault.clone());
+            gateway.fail_next(fail.count, fail.failure.clone());
         }
         for answer in &options.reply {
             match answer {
-                Answer::Next(reply) => gateway.reply_next(reply.clone()),
-                Answer::Title(title) => {
+                CannedReply::Next(reply) => gateway.reply_next(reply.clone()),
+                CannedReply::Title(title) => {
                     let reply = Reply::Text(title.clone());
                     gateway.reply_to(|call| call.kind() == "title", reply);
                 }

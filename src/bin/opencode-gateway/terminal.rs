@@ -145,7 +145,7 @@ fn fit(text: &str, width: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use http::{Request, StatusCode};
-    use reqwest_opencode_session::testing::{Answer, Log};
+    use reqwest_opencode_session::testing::record::{Answer, Log};
     use serde_json::json;
 
     use super::*;

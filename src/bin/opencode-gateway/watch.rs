@@ -137,7 +137,7 @@ mod tests {
     use std::thread;
 
     use http::Request;
-    use reqwest_opencode_session::testing::Log;
+    use reqwest_opencode_session::testing::record::Log;
     use tokio::time::timeout;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use reqwest_opencode_session_shapes::{after, before};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ async fn the_applications_own_session_is_followed_when_it_changes_and_resumed_fo
 
     let gateway = Gateway::start().unwrap();
     // A retry keeps its session, too.
-    gateway.fail_next(1, Fault::CloseBeforeAnswer);
+    gateway.fail_next(1, Failure::CloseBeforeAnswer);
     let ids: HashMap<_, _> = MODELS
         .into_iter()
         .map(|model| (model, [(); 3].map(|()| Uuid::now_v7())))

@@ -1,7 +1,7 @@
 //! Moving from `reqwest::Client` to `ClientWithMiddleware` changes the error type.
 
 use http::StatusCode;
-use reqwest_opencode_session::testing::{Fault, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway};
 use reqwest_opencode_session_shapes::after::error_type::{Provider, converse};
 use reqwest_opencode_session_shapes::{after, before};
 use uuid::Uuid;
@@ -35,7 +35,7 @@ async fn a_plain_client_is_refused_without_sessions() {
 #[tokio::test]
 async fn nowhere_in_the_chain_of_causes_is_an_error_of_reqwest() {
     let gateway = Gateway::start().unwrap();
-    gateway.fail_next(3, Fault::CloseBeforeAnswer);
+    gateway.fail_next(3, Failure::CloseBeforeAnswer);
     let error = provider(&gateway).answer("Hello").await.unwrap_err();
 
     assert!(error.downcast_ref::<reqwest::Error>().is_none());
@@ -47,7 +47,7 @@ async fn nowhere_in_the_chain_of_causes_is_an_error_of_reqwest() {
 #[tokio::test]
 async fn an_error_of_a_response_is_one_of_reqwest_still() {
     let gateway = Gateway::start().unwrap();
-    gateway.fail_next(3, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    gateway.fail_next(3, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
     let error = provider(&gateway).answer("Hello").await.unwrap_err();
 
     assert!(error.downcast_ref::<reqwest::Error>().is_some());
@@ -58,8 +58,8 @@ async fn an_error_of_a_response_is_one_of_reqwest_still() {
 #[tokio::test]
 async fn retries_that_match_both_errors_try_again() {
     let gateway = Gateway::start().unwrap();
-    gateway.fail_next(1, Fault::CloseBeforeAnswer);
-    gateway.fail_next(1, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    gateway.fail_next(1, Failure::CloseBeforeAnswer);
+    gateway.fail_next(1, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
     provider(&gateway).answer("Hello").await.unwrap();
     assert_eq!(gateway.requests().len(), 3);
 }
@@ -69,7 +69,7 @@ async fn an_error_that_a_retry_wraps_is_found_among_its_causes() {
     use after::own_session::{Agent, Input};
 
     let gateway = Gateway::start().unwrap();
-    gateway.fail_next(10, Fault::CloseBeforeAnswer);
+    gateway.fail_next(10, Failure::CloseBeforeAnswer);
     let agent = Agent::new(&gateway.url("/zen/go/v1"), Gateway::KEY, MODELS[0]).unwrap();
     let inputs = [Input::Prompt("Hello")];
     let error = agent.run(Uuid::now_v7(), &inputs).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Two conversations at once through each shape of client, against the loopback gateway.
+//! Two conversations at once through each shape of client, against the test gateway.
 //!
 //! While a gateway runs, it is a target of every middleware in the process, so none of these
 //! applications needs a hook for its tests.

@@ -107,7 +107,7 @@ async fn strictness_names_the_call_without_a_session_and_lets_the_list_of_models
     let provider = Provider::new(&base_url, Gateway::KEY).unwrap();
     provider.models().await.unwrap();
     gateway.assert_every_request_in(&Session::process());
-    gateway.forget_requests();
+    gateway.take_requests();
 
     let run = |model: &'static str| {
         let provider = provider.clone();

@@ -1,18 +1,15 @@
-//! The loopback gateway: what it answers and refuses, to a client without any middleware.
+//! The test gateway: what it answers and refuses, to a client without any middleware.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode};
-use reqwest_opencode_session::Session;
-use reqwest_opencode_session::testing::{Fault, Gateway, Mark, Provider, Reply};
+use http::{Method, StatusCode};
+use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply};
 use serde_json::{Value, json};
 
-use crate::gateway_support::{chat_in, client, failure, post, start, user};
+use super::support::{GENERATE, chat_in, client, post, start, streaming, user};
 use crate::support::{CHAT, PROMPT};
-
-const GENERATE: &str = "/zen/v1/models/kimi-k3:generateContent";
 
 /// The data of a stream's events, without the end mark of chat completions.
 fn events(stream: &str) -> Vec<Value> {
@@ -154,11 +151,6 @@ fn ends_of<'a>(events: &'a [Value], format: &Format) -> Vec<&'a str> {
     ends.filter_map(|end| end?.as_str()).collect()
 }
 
-/// The path that asks for a stream, in the one format where the path does that.
-fn streaming(path: &str) -> String {
-    path.replace(":generateContent", ":streamGenerateContent")
-}
-
 #[tokio::test]
 async fn every_endpoint_answers_in_its_wire_format_and_each_answer_has_its_own_id() {
     let gateway = start();
@@ -189,7 +181,7 @@ async fn every_endpoint_answers_in_its_wire_format_and_each_answer_has_its_own_i
 async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
     let gateway = start();
     gateway.set_providers("kimi-k3", [Provider::new("one")]);
-    let text = "The loopback gateway answers for kimi-k3 by one.";
+    let text = "The test gateway answers for kimi-k3 by one.";
     for (path, key, scheme, format) in ENDPOINTS {
         let request = post(&gateway, &streaming(path))
             .header(key, format!("{scheme}{}", Gateway::KEY))
@@ -284,10 +276,8 @@ async fn a_call_costs_what_its_models_prices_say() {
 
 #[tokio::test]
 async fn the_models_of_zen_are_listed_without_a_key_and_those_of_inference_with_one() {
-    let gateway = Gateway::builder()
-        .providers("my-model", [Provider::new("one")])
-        .start()
-        .unwrap();
+    let gateway = start();
+    gateway.set_providers("my-model", [Provider::new("one")]);
     for (path, key) in [
         ("/zen/v1/models", false),
         ("/zen/go/v1/models", false),
@@ -633,7 +623,7 @@ async fn a_session_is_taken_from_every_header_that_the_real_gateway_accepts() {
 #[tokio::test]
 async fn the_session_picks_the_provider_as_the_real_gateways_arithmetic_does() {
     let vectors: Value =
-        serde_json::from_str(include_str!("../fixtures/routing-vectors.json")).unwrap();
+        serde_json::from_str(include_str!("../../fixtures/routing-vectors.json")).unwrap();
     let gateway = start();
     for vector in vectors.as_array().unwrap() {
         // An empty id is no session; a unit test checks its hash.
@@ -655,7 +645,7 @@ async fn the_session_picks_the_provider_as_the_real_gateways_arithmetic_does() {
 async fn a_provider_that_answered_a_session_wins_over_the_hash() {
     let gateway = start();
     gateway.set_providers("m", [Provider::new("first")]);
-    gateway.fail_next(1, Fault::Status(StatusCode::SERVICE_UNAVAILABLE));
+    gateway.fail_next(1, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
     chat_in(&gateway, "failed", &json!({"model": "m"})).await;
     chat_in(&gateway, "answered", &json!({"model": "m"})).await;
     gateway.set_providers("m", [Provider::new("second")]);
@@ -713,8 +703,8 @@ async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
 #[tokio::test]
 async fn faults_happen_in_the_order_in_which_they_were_told_and_as_often() {
     let gateway = start();
-    gateway.fail_next(2, Fault::Status(StatusCode::TOO_MANY_REQUESTS));
-    gateway.fail_next(1, Fault::Status(StatusCode::BAD_GATEWAY));
+    gateway.fail_next(2, Failure::Status(StatusCode::TOO_MANY_REQUESTS));
+    gateway.fail_next(1, Failure::Status(StatusCode::BAD_GATEWAY));
     let mut statuses = vec![];
     for _ in 0..4 {
         statuses.push(
@@ -736,7 +726,7 @@ async fn faults_happen_in_the_order_in_which_they_were_told_and_as_often() {
 #[tokio::test]
 async fn a_connection_can_be_closed_before_the_answer() {
     let gateway = start();
-    gateway.fail_next(1, Fault::CloseBeforeAnswer);
+    gateway.fail_next(1, Failure::CloseBeforeAnswer);
     let request = post(&gateway, CHAT)
         .bearer_auth(Gateway::KEY)
         .header("x-opencode-session", "s");
@@ -756,7 +746,7 @@ async fn a_connection_can_be_closed_half_way_through_an_answer() {
     for stream in [true, false] {
         let prompt = json!({"model": "m", "stream": stream});
         let whole = chat_in(&gateway, "s", &prompt).await.bytes().await.unwrap();
-        gateway.fail_next(1, Fault::CloseMidAnswer);
+        gateway.fail_next(1, Failure::CloseMidAnswer);
         let mut response = chat_in(&gateway, "s", &prompt).await;
         assert_eq!(response.status(), StatusCode::OK);
         let mut received = 0;
@@ -775,7 +765,7 @@ async fn a_connection_can_be_closed_half_way_through_an_answer() {
 #[tokio::test]
 async fn an_answer_can_be_late() {
     let gateway = start();
-    gateway.fail_next(1, Fault::Delay(Duration::from_secs(60)));
+    gateway.fail_next(1, Failure::Delay(Duration::from_secs(60)));
     let request = post(&gateway, CHAT)
         .bearer_auth(Gateway::KEY)
         .header("x-opencode-session", "s");
@@ -823,282 +813,6 @@ fn a_gateway_listens_on_loopback_unless_another_address_is_given() {
 }
 
 #[tokio::test]
-async fn a_seen_request_does_not_print_its_key() {
-    let gateway = start();
-    chat_in(&gateway, "s", &json!({"model": "m"})).await;
-    let printed = format!("{:?}", gateway.requests());
-    assert!(printed.contains("kimi") || printed.contains("x-opencode-session"));
-    assert!(!printed.contains(Gateway::KEY), "{printed}");
-}
-
-#[tokio::test]
-async fn an_assertion_that_fails_names_the_calls_that_missed() {
-    let gateway = start();
-    let session = Session::new();
-    let id = session.id();
-    assert_eq!(
-        failure(|| gateway.assert_every_request_in(&session)),
-        format!("expected requests in session {id}, but the gateway saw none")
-    );
-    assert_eq!(
-        failure(|| gateway.assert_no_session_missing()),
-        "expected calls to a model in a session, but the gateway saw none"
-    );
-
-    chat_in(&gateway, id.as_ref(), &json!({"model": "m"})).await;
-    gateway.assert_every_request_in(&session);
-    gateway.assert_no_session_missing();
-    assert_eq!(
-        failure(|| gateway.assert_every_client_is("my-agent")),
-        format!(
-            "1 of 1 request was not from client my-agent:\
-             \n  #1 call: no prompt, m, no messages, no tools: \
-             POST /zen/go/v1/chat/completions in session {id}, answered 200 OK"
-        )
-    );
-
-    chat_in(&gateway, "another", &json!({"model": "m"})).await;
-    gateway.assert_no_session_missing();
-    let title = json!({
-        "model": "kimi-k3",
-        "system": "You name conversations.",
-        "messages": [user("Generate a title for the conversation that begins with: Hello")],
-    });
-    let title = post(&gateway, "/zen/go/v1/messages").json(&title);
-    title
-        .header("x-api-key", Gateway::KEY)
-        .send()
-        .await
-        .unwrap();
-    let missed = "#3 title: 'Generate a title for the conversation…', kimi-k3, 1 message, \
-        no tools: POST /zen/go/v1/messages without a session, \
-        answered 400 Bad Request (MissingSessionID)";
-    assert_eq!(
-        failure(|| gateway.assert_every_request_in(&session)),
-        format!(
-            "2 of 3 requests were not in session {id}:\
-             \n  #2 call: no prompt, m, no messages, no tools: \
-             POST /zen/go/v1/chat/completions in session another, answered 200 OK\
-             \n  {missed}"
-        )
-    );
-    assert_eq!(
-        failure(|| gateway.assert_no_session_missing()),
-        format!("1 of 3 requests were not in a session:\n  {missed}")
-    );
-}
-
-#[tokio::test]
-async fn a_request_that_asks_no_model_needs_no_session() {
-    let gateway = start();
-    let models = client().get(gateway.url("/zen/go/v1/models"));
-    models.send().await.unwrap();
-    chat_in(&gateway, "s", &json!({"model": "m"})).await;
-    gateway.assert_no_session_missing();
-    assert_eq!(
-        gateway.requests()[0].to_string(),
-        "#1 GET /zen/go/v1/models without a session, answered 200 OK"
-    );
-}
-
-#[tokio::test]
-async fn a_long_list_of_calls_is_cut() {
-    let gateway = start();
-    for _ in 0..60 {
-        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY);
-        request.body(PROMPT).send().await.unwrap();
-    }
-    let message = failure(|| gateway.assert_no_session_missing());
-    assert!(message.starts_with("60 of 60 requests"), "{message}");
-    assert!(message.ends_with("\n  and 10 more"), "{message}");
-}
-
-#[tokio::test]
-async fn doubled_and_malformed_ids_are_no_sessions() {
-    let gateway = start();
-    for (values, mark) in [
-        (&["a", "b"][..], Mark::Doubled),
-        (&["a", "a"], Mark::Doubled),
-        (&["with a space"], Mark::Malformed),
-        (&["é"], Mark::Malformed),
-        (&["x".repeat(129).as_str()], Mark::Malformed),
-        (&[""], Mark::Missing),
-    ] {
-        let mut request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).body(PROMPT);
-        for value in values {
-            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
-            request = request.header("x-opencode-session", value);
-        }
-        request.send().await.unwrap();
-        let seen = gateway.requests().pop().unwrap();
-        assert_eq!(seen.marks, [mark], "{values:?}");
-    }
-    let message = failure(|| gateway.assert_no_session_missing());
-    assert!(
-        message.starts_with("6 of 6 requests were not in a session:"),
-        "{message}"
-    );
-    assert!(
-        message.contains("the session header appears more than once"),
-        "{message}"
-    );
-}
-
-#[tokio::test]
-async fn a_call_is_seen_with_what_it_asks() {
-    let gateway = start();
-    let tool = |name| json!({"type": "function", "function": {"name": name}});
-    let body = json!({
-        "model": "kimi-k3",
-        "stream": true,
-        "tools": [tool("clock"), tool("search")],
-        "messages": [
-            {"role": "system", "content": "You are\n  brief."},
-            user("What time is it?"),
-            {"role": "assistant", "content": "Noon."},
-            {"role": "user", "content": [{"type": "text", "text": "word ".repeat(100)}]},
-        ],
-    });
-    chat_in(&gateway, "s", &body).await;
-    let seen = gateway.requests().remove(0);
-    assert_eq!(seen.model.as_deref(), Some("kimi-k3"));
-    assert!(seen.stream);
-    assert_eq!(seen.tools, ["clock", "search"]);
-    assert_eq!(seen.messages, 4);
-    assert_eq!(seen.system.as_deref(), Some("You are brief."));
-    let prompt = seen.prompt.as_deref().unwrap();
-    assert!(
-        prompt.starts_with("word word") && prompt.ends_with('…'),
-        "{prompt}"
-    );
-    assert_eq!(prompt.chars().count(), 121);
-    let kept: Value = serde_json::from_slice(seen.body.as_ref().unwrap()).unwrap();
-    assert_eq!(kept, body);
-    assert_eq!(
-        seen.name(),
-        "call: 'word word word word word word word word…', kimi-k3, 4 messages, 2 tools"
-    );
-
-    let gemini = json!({
-        "system_instruction": {"parts": [{"text": "Be brief."}]},
-        "tools": [{"functionDeclarations": [{"name": "clock"}, {"name": "search"}]}],
-        "contents": [{"role": "user", "parts": [{"text": "Hello"}]}],
-    });
-    let request = post(&gateway, &streaming(GENERATE)).json(&gemini);
-    request
-        .header("x-goog-api-key", Gateway::KEY)
-        .send()
-        .await
-        .unwrap();
-    let seen = gateway.requests().remove(1);
-    assert!(seen.stream);
-    assert_eq!(seen.tools, ["clock", "search"]);
-    assert_eq!(seen.system.as_deref(), Some("Be brief."));
-    assert_eq!(seen.prompt.as_deref(), Some("Hello"));
-}
-
-#[tokio::test]
-async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
-    let gateway = start();
-    let asked = user("What time is it?");
-    let call = json!({"type": "tool_use", "id": "1", "name": "clock", "input": {}});
-    let call = json!({"role": "assistant", "content": [call]});
-    let result = json!({
-        "type": "tool_result",
-        "tool_use_id": "1",
-        "content": [{"type": "text", "text": "Noon."}, {"type": "text", "text": "Or later."}],
-    });
-    let text = |text| json!({"type": "text", "text": text});
-    let found = json!({"type": "search_result", "content": [text("It is noon.")]});
-    for (path, body, words) in [
-        (
-            CHAT,
-            json!({"messages": [
-                asked,
-                {"role": "assistant", "content": null, "tool_calls": [
-                    {"id": "1", "type": "function", "function": {"name": "clock"}},
-                ]},
-                {"role": "tool", "tool_call_id": "1", "content": "Noon."},
-            ]}),
-            "What time is it?",
-        ),
-        (
-            "/zen/v1/responses",
-            json!({"input": [
-                asked,
-                {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Well."}]},
-                {"type": "function_call", "call_id": "1", "name": "clock", "arguments": "{}"},
-                {"type": "function_call_output", "call_id": "1", "output": "Noon."},
-                {"type": "compaction", "content": "A summary."},
-                {"type": "mcp_approval_response", "text": "Approved."},
-            ]}),
-            "What time is it?",
-        ),
-        (
-            "/zen/v1/responses",
-            json!({"input": [asked, {"type": "message", "content": "In London, please."}]}),
-            "In London, please.",
-        ),
-        (
-            "/zen/v1/messages",
-            json!({"messages": [asked, call, {"role": "user", "content": [result]}]}),
-            "What time is it?",
-        ),
-        (
-            "/zen/v1/messages",
-            json!({"messages": [
-                asked,
-                call,
-                {"role": "user", "content": [result, found, text("In London,"), text("please.")]},
-            ]}),
-            "In London, please.",
-        ),
-        (
-            GENERATE,
-            json!({"contents": [
-                {"parts": [{"text": "What time is it?"}]},
-                {"role": "model", "parts": [{"functionCall": {"name": "clock", "args": {}}}]},
-                {"role": "user", "parts": [
-                    {"functionResponse": {"name": "clock", "response": {"content": "Noon."}}},
-                ]},
-            ]}),
-            "What time is it?",
-        ),
-    ] {
-        post(&gateway, path).json(&body).send().await.unwrap();
-        let seen = gateway.requests().pop().unwrap();
-        assert_eq!(seen.prompt.as_deref(), Some(words), "{body}");
-    }
-}
-
-#[tokio::test]
-async fn a_call_as_json_holds_no_key() {
-    let gateway = start();
-    let title = json!({"model": "m", "messages": [user("A title, please.")]});
-    for key in [
-        "authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "cookie",
-        "api-key",
-    ] {
-        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
-        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
-        request
-            .header("x-opencode-client", "my-agent")
-            .send()
-            .await
-            .unwrap();
-        let json = gateway.requests().pop().unwrap().to_json();
-        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
-        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
-        assert_eq!(json["headers"][key], "(hidden)");
-        assert_eq!(json["kind"], "title");
-        assert_eq!(json["marks"][0]["name"], "missing");
-    }
-}
-
-#[tokio::test]
 async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
     let gateway = start();
     let tool = Reply::ToolCall {
@@ -1133,71 +847,48 @@ async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
 async fn faults_have_the_shapes_of_the_real_ones() {
     let gateway = start();
     let wait = Duration::from_secs(7);
-    let of = |status| Fault::Status(StatusCode::from_u16(status).unwrap());
-    for (fault, status, kind, retry_after) in [
+    let of = |status| Failure::Status(StatusCode::from_u16(status).unwrap());
+    for (failure, status, kind, retry_after) in [
         (
-            Fault::RateLimit { retry_after: wait },
+            Failure::RateLimit { retry_after: wait },
             429,
             "RateLimitError",
             Some("7"),
         ),
-        (Fault::GoUsageLimit, 429, "GoUsageLimitError", Some("3600")),
         (
-            Fault::FreeUsageLimit,
+            Failure::GoUsageLimit,
+            429,
+            "GoUsageLimitError",
+            Some("3600"),
+        ),
+        (
+            Failure::FreeUsageLimit,
             429,
             "FreeUsageLimitError",
             Some("3600"),
         ),
-        (Fault::Unavailable, 503, "api_error", None),
+        (Failure::Unavailable, 503, "api_error", None),
         (of(401), 401, "AuthError", None),
         (of(403), 403, "RegionError", None),
         (of(429), 429, "RateLimitError", None),
         (of(500), 500, "error", None),
         (of(503), 503, "api_error", None),
     ] {
-        gateway.fail_next(1, fault.clone());
+        gateway.fail_next(1, failure.clone());
         let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
-        assert_eq!(response.status(), status, "{fault:?}");
+        assert_eq!(response.status(), status, "{failure:?}");
         let header = response.headers().get("retry-after");
         assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after);
         let body: Value = response.json().await.unwrap();
-        assert_eq!(body["error"]["type"], kind, "{fault:?}");
+        assert_eq!(body["error"]["type"], kind, "{failure:?}");
         assert_eq!(body.get("type").is_some(), status != 503, "{body}");
         let metadata = body.get("metadata").is_some();
-        assert_eq!(metadata, fault == Fault::GoUsageLimit, "{body}");
+        assert_eq!(metadata, failure == Failure::GoUsageLimit, "{body}");
         assert_eq!(
             gateway.requests().pop().unwrap().error.as_deref(),
             Some(kind)
         );
     }
-}
-
-#[tokio::test]
-async fn a_redirect_off_the_gateway_is_seen_where_it_leads() {
-    let gateway = start();
-    assert!(failure(|| gateway.assert_no_request_left()).contains("redirected no request"));
-
-    let location = gateway.elsewhere(CHAT).unwrap();
-    gateway.fail_next(2, Fault::Redirect { location });
-    let stays = reqwest::Client::builder().no_proxy();
-    let stays = stays
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap();
-    let request = stays.post(gateway.url(CHAT)).bearer_auth(Gateway::KEY);
-    let request = request.header("x-opencode-session", "s").body(PROMPT);
-    let response = request.send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
-    gateway.assert_no_request_left();
-
-    let response = chat_in(&gateway, "s", &json!({"model": "m"})).await;
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(gateway.left()[0].session.as_deref(), Some("s"));
-    let message = failure(|| gateway.assert_no_request_left());
-    assert!(
-        message.starts_with("1 request followed a redirect off the gateway:\n  #1 call"),
-        "{message}"
-    );
 }
 
 #[tokio::test]
@@ -1210,22 +901,4 @@ async fn a_session_in_the_affinity_header_alone_is_refused_on_go() {
         .body(crate::support::PROMPT);
     assert_eq!(call.send().await.unwrap().status(), 400);
     assert_eq!(gateway.requests()[0].session, None);
-}
-
-#[tokio::test]
-async fn a_header_whose_name_speaks_of_a_key_is_hidden_whoevers_it_is() {
-    let gateway = Gateway::start().unwrap();
-    let names = [
-        "x-auth-token",
-        "x-litellm-api-key",
-        "helicone-auth",
-        "x-csrf-token",
-    ];
-    let call = crate::support::plain_client().get(gateway.url("/zen/v1/models"));
-    let call = names
-        .iter()
-        .fold(call, |call, name| call.header(*name, "sk-hidden"));
-    call.send().await.unwrap();
-    let shown = gateway.requests()[0].to_json().to_string();
-    assert!(!shown.contains("sk-hidden"), "{shown}");
 }

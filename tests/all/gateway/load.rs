@@ -8,7 +8,7 @@ use http::StatusCode;
 use reqwest_opencode_session::testing::{Gateway, Limits, Mark};
 use serde_json::json;
 
-use crate::gateway_support::{chat_in, client, failure, post, start};
+use super::support::{chat_in, client, message_of, post, start};
 use crate::support::{CHAT, PROMPT};
 
 /// A prompt of a few more bytes than this.
@@ -87,27 +87,6 @@ fn a_body_without_end_is_refused_after_a_gibibyte() {
     assert_eq!(&answer, b"HTTP/1.1 413");
 }
 
-#[test]
-fn a_connection_that_brings_no_headers_is_closed() {
-    let gateway = Gateway::builder()
-        .header_timeout(Duration::from_millis(100))
-        .start()
-        .unwrap();
-    for begun in ["", "PRI", "POST / HTTP/1.1\r\nhost:"] {
-        let mut stream = TcpStream::connect(gateway.address()).unwrap();
-        // Without this, a gateway that closes nothing would block the test.
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream.write_all(begun.as_bytes()).unwrap();
-        let mut rest = vec![];
-        // It is closed, with or without an answer.
-        stream
-            .read_to_end(&mut rest)
-            .unwrap_or_else(|error| panic!("{begun:?}: {error}"));
-    }
-}
-
 #[tokio::test]
 async fn what_is_kept_has_bounds_and_what_is_dropped_is_said() {
     let limits = Limits::default().requests(10).bodies(3 * PROMPT.len());
@@ -133,42 +112,12 @@ async fn what_is_kept_has_bounds_and_what_is_dropped_is_said() {
     assert_eq!(gateway.log().dropped(), 11);
     assert_eq!(gateway.log().dropped_faults(), 0);
 
-    gateway.forget_requests();
+    gateway.take_requests();
     for _ in 0..11 {
         call(None).await;
     }
     assert_eq!(gateway.log().dropped_faults(), 1);
-    assert!(failure(|| gateway.assert_no_session_missing()).starts_with("10 of 10 requests"));
-}
-
-#[tokio::test]
-async fn an_assertion_on_every_request_fails_where_some_were_dropped() {
-    let limits = Limits::default().requests(1);
-    let gateway = Gateway::builder().limits(limits).start().unwrap();
-    let session = "s"
-        .parse()
-        .map(reqwest_opencode_session::SessionId::into)
-        .unwrap();
-    chat_in(&gateway, "s", &json!({"model": "m"})).await;
-    gateway.assert_every_request_in(&session);
-    chat_in(&gateway, "s", &json!({"model": "m"})).await;
-    let message = failure(|| gateway.assert_every_request_in(&session));
-    assert!(message.contains("no longer has 1 request"), "{message}");
-    gateway.assert_no_session_missing();
-    gateway.assert_conversations_keep_their_session();
-    failure(|| gateway.assert_no_fallback());
-}
-
-#[tokio::test]
-async fn a_fault_that_is_no_longer_kept_fails_the_assertion_about_it() {
-    let limits = Limits::default().requests(1);
-    let gateway = Gateway::builder().limits(limits).start().unwrap();
-    let call = json!({"model": "m"});
-    post(&gateway, CHAT).json(&call).send().await.unwrap();
-    chat_in(&gateway, "s", &call).await;
-    let message = failure(|| gateway.assert_no_session_missing());
-    assert!(message.contains("no longer has 1 request"), "{message}");
-    failure(|| gateway.assert_conversations_keep_their_session());
+    assert!(message_of(|| gateway.assert_no_session_missing()).starts_with("10 of 10 calls"));
 }
 
 #[tokio::test]
@@ -186,7 +135,7 @@ async fn changes_are_told_once_each_and_in_their_order() {
     for _ in 0..3 {
         call().await;
     }
-    gateway.forget_requests();
+    gateway.take_requests();
     call().await;
     let numbers: Vec<_> = changes.next().await.unwrap();
     let numbers: Vec<_> = numbers.iter().map(|seen| seen.number).collect();

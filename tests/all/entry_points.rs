@@ -1,8 +1,9 @@
-//! Every entry point (here: door) × every source of a session × a target or another host, over the
-//! socket.
+//! Every entry point × every source of a session × a target or another host, over
+//! the socket.
 //!
-//! The names of the tests form a table: `doors::request_builder::scope::on_a_target`. If a cell is
-//! impossible, `table!` says why, and its test proves that the door does not take that source.
+//! The names of the tests form a table: `entry_points::request_builder::scope::on_a_target`. If a
+//! cell is impossible, `table!` says why, and its test proves that the entry point does not take that
+//! source.
 
 use futures::future::LocalBoxFuture;
 use http::HeaderName;
@@ -26,14 +27,14 @@ use crate::support::{
     plain_client, start, start_stranger, values,
 };
 
-/// A call that goes through a door.
+/// A call that goes through an entry point.
 struct Call {
     sources: Sources<'static>,
     middleware: OpencodeSessionMiddleware,
     url: String,
 }
 
-/// What the door did, if it reports that.
+/// What the entry point did, if it reports that.
 type Answer = Result<Option<Applied>, MissingSession>;
 
 impl Call {
@@ -71,7 +72,7 @@ impl Call {
     }
 }
 
-// The doors
+// The entry points
 
 async fn client_with_middleware(call: &Call) -> Answer {
     let client = client_with(call.middleware.clone());
@@ -181,7 +182,7 @@ fn missing(error: BoxError) -> MissingSession {
 
 // The table
 
-struct Door {
+struct EntryPoint {
     send: fn(&Call) -> LocalBoxFuture<'_, Answer>,
     /// Whether it blocks, which is not allowed inside a runtime.
     blocks: bool,
@@ -192,7 +193,7 @@ struct Door {
 const EXTENSIONS: &[Given] = &[Given::SessionInExtensions, Given::IdInExtensions];
 const KEPT: &str = "a request of reqwest keeps its extensions to itself";
 
-impl Door {
+impl EntryPoint {
     /// Why it cannot take its session from this source, if it cannot.
     fn why_not(&self, given: Given) -> Option<&str> {
         let cells = self.cannot.iter();
@@ -275,19 +276,19 @@ fn opencode_headers(seen: &SeenRequest) -> Vec<&str> {
 }
 
 macro_rules! table {
-    ($($door:ident $(blocks $blocks:literal)? $(, no $given:ident: $why:expr)*;)*) => {$(
-        mod $door {
+    ($($entry_point:ident $(blocks $blocks:literal)? $(, no $given:ident: $why:expr)*;)*) => {$(
+        mod $entry_point {
             use super::*;
 
-            const DOOR: Door = Door {
-                send: |call| Box::pin(super::$door(call)),
+            const ENTRY_POINT: EntryPoint = EntryPoint {
+                send: |call| Box::pin(super::$entry_point(call)),
                 blocks: false $(|| $blocks)?,
                 cannot: &[$(($given, $why)),*],
             };
 
             #[test]
             fn with_a_header_of_its_own() {
-                DOOR.on_a_target_with_a_header_of_its_own();
+                ENTRY_POINT.on_a_target_with_a_header_of_its_own();
             }
 
             cells! {
@@ -312,12 +313,12 @@ macro_rules! cells {
 
             #[test]
             fn on_a_target() {
-                DOOR.on_a_target(&[Given::$given]);
+                ENTRY_POINT.on_a_target(&[Given::$given]);
             }
 
             #[test]
             fn elsewhere() {
-                DOOR.elsewhere(&[Given::$given]);
+                ENTRY_POINT.elsewhere(&[Given::$given]);
             }
         }
     )*};

@@ -6,13 +6,12 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use proptest::prelude::*;
 use reqwest_opencode_session::Session;
-use reqwest_opencode_session::testing::{
-    Answer, Fault, Gateway, Limits, Log, Mark, Reply, SeenRequest,
-};
+use reqwest_opencode_session::testing::record::{Answer, Log};
+use reqwest_opencode_session::testing::{Failure, Gateway, Limits, Mark, Reply, SeenRequest};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::gateway_support::{chat_in, failure, post, start, user};
+use super::support::{chat_in, message_of, post, start, user};
 use crate::support::CHAT;
 
 const SYSTEM: &str = "You are an agent. Use the tools.";
@@ -193,9 +192,9 @@ async fn one_id_that_is_pinned_over_several_conversations_is_found() {
     }
     let log = gateway.log();
     assert_eq!(marked(log), [(5, shared(4, 1)), (8, shared(7, 1))]);
-    let message = failure(|| gateway.assert_conversations_keep_their_session());
+    let message = message_of(|| gateway.assert_conversations_keep_their_session());
     assert!(
-        message.starts_with("2 of 9 requests were not in their conversation's own session:"),
+        message.starts_with("2 of 9 calls were not in their conversation's own session:"),
         "{message}"
     );
     assert!(
@@ -446,7 +445,7 @@ fn calls_that_were_refused_count_for_nothing() {
 async fn calls_that_were_never_answered_count_for_nothing() {
     let gateway = start();
     chat_in(&gateway, "s", &prompt(&["1"])).await;
-    gateway.fail_next(1, Fault::CloseBeforeAnswer);
+    gateway.fail_next(1, Failure::CloseBeforeAnswer);
     let body = prompt(&["1", "a", "2"]);
     let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).json(&body);
     let request = request.header("x-opencode-session", "lost");
@@ -560,13 +559,13 @@ async fn a_fork_is_a_move_unless_it_is_expected() {
             chat_in(&gateway, session, &prompt(messages)).await;
         }
         if !before {
-            let message = failure(|| gateway.assert_conversations_keep_their_session());
+            let message = message_of(|| gateway.assert_conversations_keep_their_session());
             assert!(
                 message.contains("#3") && message.contains("or is a fork of it"),
                 "{message}"
             );
             gateway.expect_fork("fork", "original");
-            failure(|| gateway.assert_conversations_keep_their_session());
+            message_of(|| gateway.assert_conversations_keep_their_session());
             gateway.expect_fork("original", "fork");
         }
         gateway.assert_conversations_keep_their_session();
@@ -648,8 +647,8 @@ fn captures() -> Vec<(Value, Value)> {
         responses,
     ];
     let lines = [
-        include_str!("../fixtures/captures.jsonl"),
-        include_str!("../fixtures/other-clients.jsonl"),
+        include_str!("../../fixtures/captures.jsonl"),
+        include_str!("../../fixtures/other-clients.jsonl"),
     ];
     let captures: Vec<Value> = lines
         .iter()
@@ -768,9 +767,9 @@ async fn a_call_in_the_session_of_the_process_is_named() {
     let seen = &gateway.requests()[0];
     assert_eq!(seen.marks, [Mark::ProcessSession]);
     assert!(!seen.has_fault() && !seen.stands_out());
-    let message = failure(|| gateway.assert_no_fallback());
+    let message = message_of(|| gateway.assert_no_fallback());
     assert!(
-        message.starts_with("1 of 1 request was not in a session of their own"),
+        message.starts_with("1 of 1 call was not in a session of their own"),
         "{message}"
     );
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use reqwest_opencode_session::testing::{Gateway, Limits, Provider, SeenRequest};
 use serde_json::{Value, json};
 
-use crate::gateway_support::{chat_in, post, start, user};
+use super::support::{chat_in, post, start, user};
 
 /// A system prompt of an agent's usual length.
 fn system() -> Value {
@@ -220,7 +220,7 @@ async fn another_session_on_another_provider_is_cold() {
 }
 
 #[tokio::test]
-async fn the_oldest_conversation_is_forgotten_and_counted() {
+async fn the_oldest_conversation_is_forgotten() {
     let prompt = json!({"model": "m", "messages": [system(), user("Hello")]});
     let length = prompt["messages"].to_string().len();
     for limits in [
@@ -231,11 +231,9 @@ async fn the_oldest_conversation_is_forgotten_and_counted() {
         for session in ["a", "b", "a", "c"] {
             chat_in(&gateway, session, &prompt).await;
         }
-        assert_eq!(gateway.forgotten_conversations(), 1);
         chat_in(&gateway, "a", &prompt).await;
         assert!(latest_share(&gateway) > 0.95, "{}", latest_share(&gateway));
         chat_in(&gateway, "b", &prompt).await;
         assert!(latest_share(&gateway) < 0.05, "{}", latest_share(&gateway));
-        assert_eq!(gateway.forgotten_conversations(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! Faults on the way, and retries: each attempt is in the same session and turn.
+//! Failures on the way, and retries: each attempt is in the same session and turn.
 
 use std::error::Error;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use axum::body::Body;
 use futures::future::join_all;
 use http::header::LOCATION;
 use http::{Extensions, Response, StatusCode};
-use reqwest_opencode_session::testing::{Fault, Gateway, SeenRequest};
+use reqwest_opencode_session::testing::{Failure, Gateway, SeenRequest};
 use reqwest_opencode_session::{OpencodeSessionMiddleware, RedirectRefused, Session, WithSession};
 
 use crate::stack::reqwest;
@@ -124,35 +124,35 @@ impl Call {
     }
 }
 
-/// Faults after which reqwest-retry tries again.
-fn transient_faults() -> [Fault; 3] {
+/// Failures after which reqwest-retry tries again.
+fn transient_failures() -> [Failure; 3] {
     [
-        Fault::Status(StatusCode::TOO_MANY_REQUESTS),
-        Fault::Status(StatusCode::SERVICE_UNAVAILABLE),
-        Fault::CloseBeforeAnswer,
+        Failure::Status(StatusCode::TOO_MANY_REQUESTS),
+        Failure::Status(StatusCode::SERVICE_UNAVAILABLE),
+        Failure::CloseBeforeAnswer,
     ]
 }
 
 #[tokio::test]
 async fn attempts_go_on_until_one_is_answered() {
-    for fault in transient_faults() {
+    for failure in transient_failures() {
         for mut call in Call::all(&plain_client()) {
-            call.gateway.fail_next(ATTEMPTS - 1, fault.clone());
+            call.gateway.fail_next(ATTEMPTS - 1, failure.clone());
             let response = call.send(PROMPT).await.unwrap();
             assert_eq!(response.status(), 200);
-            call.assert_attempts(ATTEMPTS, &format!("{fault:?}"));
+            call.assert_attempts(ATTEMPTS, &format!("{failure:?}"));
         }
     }
 }
 
 #[tokio::test]
 async fn attempts_end_with_the_last_one_asked_for() {
-    for fault in transient_faults() {
+    for failure in transient_failures() {
         for mut call in Call::all(&plain_client()) {
-            call.gateway.fail_next(ATTEMPTS + 1, fault.clone());
+            call.gateway.fail_next(ATTEMPTS + 1, failure.clone());
             let result = call.send(PROMPT).await;
             assert!(!result.is_ok_and(|response| response.status().is_success()));
-            call.assert_attempts(ATTEMPTS, &format!("{fault:?}"));
+            call.assert_attempts(ATTEMPTS, &format!("{failure:?}"));
         }
     }
 }
@@ -165,7 +165,7 @@ async fn attempts_that_time_out_are_of_one_session() {
     let client = client.build().unwrap();
     join_all(Call::all(&client).map(async |mut call| {
         call.gateway
-            .fail_next(ATTEMPTS, Fault::Delay(Duration::from_secs(3600)));
+            .fail_next(ATTEMPTS, Failure::Delay(Duration::from_secs(3600)));
         call.send(PROMPT).await.unwrap_err();
         call.assert_attempts(ATTEMPTS, "timeout");
     }))
@@ -176,7 +176,7 @@ async fn attempts_that_time_out_are_of_one_session() {
 async fn a_stream_that_breaks_is_for_the_application_to_ask_for_again() {
     const STREAMED: &str = r#"{"model": "kimi-k3", "stream": true, "messages": []}"#;
     for mut call in Call::all(&plain_client()) {
-        call.gateway.fail_next(1, Fault::CloseMidAnswer);
+        call.gateway.fail_next(1, Failure::CloseMidAnswer);
         let response = call.send(STREAMED).await.unwrap();
         assert_eq!(response.status(), 200);
         response.text().await.unwrap_err();
@@ -194,7 +194,7 @@ async fn without_retries_nothing_is_sent_twice() {
         .no_proxy()
         .http2_prior_knowledge();
     for client in [plain_client(), http_2.build().unwrap()] {
-        for fault in transient_faults() {
+        for failure in transient_failures() {
             let gateway = Gateway::start().unwrap();
             let middleware = middleware_for(&gateway).build().unwrap();
             let session = Session::process();
@@ -202,7 +202,7 @@ async fn without_retries_nothing_is_sent_twice() {
             let call = || chat(&client, &gateway).send();
             // The next call reuses the connection of this one.
             call().await.unwrap().bytes().await.unwrap();
-            gateway.fail_next(1, fault);
+            gateway.fail_next(1, failure);
             let result = call().await;
             assert!(!result.is_ok_and(|response| response.status().is_success()));
             assert_eq!(gateway.requests().len(), 2);
@@ -248,16 +248,16 @@ async fn a_gateway_that_redirects_elsewhere_sees_that_nothing_leaves() {
     let builder = reqwest::Client::builder().no_proxy();
     let client = middleware.into_client(builder).unwrap();
     let location = gateway.elsewhere("/").unwrap();
-    gateway.fail_next(1, Fault::Redirect { location });
+    gateway.fail_next(1, Failure::Redirect { location });
     chat(&client, &gateway).send().await.unwrap_err();
-    gateway.assert_no_request_left();
+    gateway.assert_no_request_escaped();
 
     // A redirect to the gateway itself is followed.
     let location = gateway.url(CHAT);
-    gateway.fail_next(1, Fault::Redirect { location });
+    gateway.fail_next(1, Failure::Redirect { location });
     let response = chat(&client, &gateway).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    gateway.assert_no_request_left();
+    gateway.assert_no_request_escaped();
     assert_eq!(gateway.requests().len(), 3);
 }
 
@@ -265,8 +265,9 @@ async fn a_gateway_that_redirects_elsewhere_sees_that_nothing_leaves() {
 async fn a_limit_that_says_when_is_tried_again() {
     for mut call in Call::all(&plain_client()) {
         let retry_after = Duration::ZERO;
-        call.gateway.fail_next(1, Fault::RateLimit { retry_after });
-        call.gateway.fail_next(1, Fault::Unavailable);
+        call.gateway
+            .fail_next(1, Failure::RateLimit { retry_after });
+        call.gateway.fail_next(1, Failure::Unavailable);
         assert_eq!(call.send(PROMPT).await.unwrap().status(), 200);
         call.assert_attempts(ATTEMPTS, "limits");
     }

@@ -3,11 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
+use http::{Method, Request};
 use reqwest::{Client, RequestBuilder, Response};
 use reqwest_opencode_session::testing::Gateway;
+use reqwest_opencode_session::testing::record::Log;
 use serde_json::{Value, json};
 
 use crate::support::CHAT;
+
+pub const GENERATE: &str = "/zen/v1/models/kimi-k3:generateContent";
 
 /// One client for all tests, because building one is slow. It keeps no idle connection, which would
 /// belong to the runtime of one test.
@@ -42,10 +46,23 @@ pub fn user(text: &str) -> Value {
 }
 
 /// Returns the message that an assertion of the gateway fails with.
-pub fn failure(assertion: impl FnOnce()) -> String {
+pub fn message_of(assertion: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion holds");
     match panic.downcast::<String>() {
         Ok(message) => *message,
         Err(panic) => (*panic.downcast::<&str>().unwrap()).to_owned(),
     }
+}
+
+/// Records a request in a session, and returns its number.
+pub fn record(log: &Log, method: Method, path: &str, body: &str) -> u64 {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header("x-opencode-session", "s");
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    log.record(&head, body.to_owned())
+}
+
+/// The path that asks for a stream, in the one format where the path does that.
+pub fn streaming(path: &str) -> String {
+    path.replace(":generateContent", ":streamGenerateContent")
 }

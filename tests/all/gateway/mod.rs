@@ -1,0 +1,10 @@
+//! The test gateway, to a client without any middleware.
+
+mod answers;
+mod assertions;
+mod cache;
+mod continuity;
+mod load;
+mod log;
+mod seen;
+mod support;

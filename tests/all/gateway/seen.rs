@@ -1,0 +1,304 @@
+//! What is seen of a call: what it asks for, what it is named, and how it ended.
+
+use http::{Method, StatusCode};
+use reqwest_opencode_session::testing::record::{Answer, Log};
+use reqwest_opencode_session::testing::{Gateway, Mark, SeenRequest};
+use serde_json::{Value, json};
+
+use super::support::{GENERATE, chat_in, post, record, start, streaming, user};
+use crate::support::{CHAT, PROMPT};
+
+#[tokio::test]
+async fn a_seen_request_does_not_print_its_key() {
+    let gateway = start();
+    chat_in(&gateway, "s", &json!({"model": "m"})).await;
+    let printed = format!("{:?}", gateway.requests());
+    assert!(printed.contains("kimi") || printed.contains("x-opencode-session"));
+    assert!(!printed.contains(Gateway::KEY), "{printed}");
+}
+
+#[tokio::test]
+async fn a_call_is_seen_with_what_it_asks() {
+    let gateway = start();
+    let tool = |name| json!({"type": "function", "function": {"name": name}});
+    let body = json!({
+        "model": "kimi-k3",
+        "stream": true,
+        "tools": [tool("clock"), tool("search")],
+        "messages": [
+            {"role": "system", "content": "You are\n  brief."},
+            user("What time is it?"),
+            {"role": "assistant", "content": "Noon."},
+            {"role": "user", "content": [{"type": "text", "text": "word ".repeat(100)}]},
+        ],
+    });
+    chat_in(&gateway, "s", &body).await;
+    let seen = gateway.requests().remove(0);
+    assert_eq!(seen.model.as_deref(), Some("kimi-k3"));
+    assert!(seen.stream);
+    assert_eq!(seen.tools, ["clock", "search"]);
+    assert_eq!(seen.messages, 4);
+    assert_eq!(seen.system.as_deref(), Some("You are brief."));
+    let prompt = seen.prompt.as_deref().unwrap();
+    assert!(
+        prompt.starts_with("word word") && prompt.ends_with('…'),
+        "{prompt}"
+    );
+    assert_eq!(prompt.chars().count(), 121);
+    let kept: Value = serde_json::from_slice(seen.body.as_ref().unwrap()).unwrap();
+    assert_eq!(kept, body);
+    assert_eq!(
+        seen.name(),
+        "call: 'word word word word word word word word…', kimi-k3, 4 messages, 2 tools"
+    );
+
+    let gemini = json!({
+        "system_instruction": {"parts": [{"text": "Be brief."}]},
+        "tools": [{"functionDeclarations": [{"name": "clock"}, {"name": "search"}]}],
+        "contents": [{"role": "user", "parts": [{"text": "Hello"}]}],
+    });
+    let request = post(&gateway, &streaming(GENERATE)).json(&gemini);
+    request
+        .header("x-goog-api-key", Gateway::KEY)
+        .send()
+        .await
+        .unwrap();
+    let seen = gateway.requests().remove(1);
+    assert!(seen.stream);
+    assert_eq!(seen.tools, ["clock", "search"]);
+    assert_eq!(seen.system.as_deref(), Some("Be brief."));
+    assert_eq!(seen.prompt.as_deref(), Some("Hello"));
+}
+
+#[tokio::test]
+async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
+    let gateway = start();
+    let asked = user("What time is it?");
+    let call = json!({"type": "tool_use", "id": "1", "name": "clock", "input": {}});
+    let call = json!({"role": "assistant", "content": [call]});
+    let result = json!({
+        "type": "tool_result",
+        "tool_use_id": "1",
+        "content": [{"type": "text", "text": "Noon."}, {"type": "text", "text": "Or later."}],
+    });
+    let text = |text| json!({"type": "text", "text": text});
+    let found = json!({"type": "search_result", "content": [text("It is noon.")]});
+    for (path, body, words) in [
+        (
+            CHAT,
+            json!({"messages": [
+                asked,
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "clock"}},
+                ]},
+                {"role": "tool", "tool_call_id": "1", "content": "Noon."},
+            ]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/responses",
+            json!({"input": [
+                asked,
+                {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "Well."}]},
+                {"type": "function_call", "call_id": "1", "name": "clock", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "1", "output": "Noon."},
+                {"type": "compaction", "content": "A summary."},
+                {"type": "mcp_approval_response", "text": "Approved."},
+            ]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/responses",
+            json!({"input": [asked, {"type": "message", "content": "In London, please."}]}),
+            "In London, please.",
+        ),
+        (
+            "/zen/v1/messages",
+            json!({"messages": [asked, call, {"role": "user", "content": [result]}]}),
+            "What time is it?",
+        ),
+        (
+            "/zen/v1/messages",
+            json!({"messages": [
+                asked,
+                call,
+                {"role": "user", "content": [result, found, text("In London,"), text("please.")]},
+            ]}),
+            "In London, please.",
+        ),
+        (
+            GENERATE,
+            json!({"contents": [
+                {"parts": [{"text": "What time is it?"}]},
+                {"role": "model", "parts": [{"functionCall": {"name": "clock", "args": {}}}]},
+                {"role": "user", "parts": [
+                    {"functionResponse": {"name": "clock", "response": {"content": "Noon."}}},
+                ]},
+            ]}),
+            "What time is it?",
+        ),
+    ] {
+        post(&gateway, path).json(&body).send().await.unwrap();
+        let seen = gateway.requests().pop().unwrap();
+        assert_eq!(seen.prompt.as_deref(), Some(words), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_as_json_holds_no_key() {
+    let gateway = start();
+    let title = json!({"model": "m", "messages": [user("A title, please.")]});
+    for key in [
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "cookie",
+        "api-key",
+    ] {
+        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
+        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
+        request
+            .header("x-opencode-client", "my-agent")
+            .send()
+            .await
+            .unwrap();
+        let json = gateway.requests().pop().unwrap().to_json();
+        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
+        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
+        assert_eq!(json["headers"][key], "(hidden)");
+        assert_eq!(json["kind"], "title");
+        assert_eq!(json["marks"][0]["name"], "missing");
+    }
+}
+
+#[tokio::test]
+async fn a_header_whose_name_speaks_of_a_key_is_hidden_whoevers_it_is() {
+    let gateway = Gateway::start().unwrap();
+    let names = [
+        "x-auth-token",
+        "x-litellm-api-key",
+        "helicone-auth",
+        "x-csrf-token",
+    ];
+    let call = crate::support::plain_client().get(gateway.url("/zen/v1/models"));
+    let call = names
+        .iter()
+        .fold(call, |call, name| call.header(*name, "sk-hidden"));
+    call.send().await.unwrap();
+    let shown = gateway.requests()[0].to_json().to_string();
+    assert!(!shown.contains("sk-hidden"), "{shown}");
+}
+
+/// A request as the log sees it.
+fn seen(method: Method, path: &str, body: &str) -> SeenRequest {
+    let log = Log::default();
+    let number = record(&log, method, path, body);
+    log.get(number).unwrap()
+}
+
+#[test]
+fn a_request_asks_a_model_where_it_posts_a_models_name_or_to_a_path_of_calls() {
+    for (method, path, body, asks) in [
+        (Method::POST, CHAT, "{}", true),
+        (Method::POST, CHAT, "no JSON", true),
+        (Method::POST, "/anywhere", PROMPT, true),
+        (Method::POST, "/zen/v1/systemone", "{}", false),
+        (Method::GET, CHAT, PROMPT, false),
+        (Method::GET, "/anywhere", PROMPT, false),
+    ] {
+        let seen = seen(method, path, body);
+        assert_eq!(seen.asks_a_model(), asks, "{seen}");
+    }
+}
+
+#[test]
+fn a_call_is_named_by_the_words_of_a_prompt_without_tools() {
+    for (words, kind) in [
+        ("What time is it?", "call"),
+        ("Generate a Title for this conversation", "title"),
+        ("Summarize the conversation", "summary"),
+        ("Compact the conversation", "summary"),
+        ("Write a commit message with a title", "commit message"),
+    ] {
+        let mut body = json!({"model": "m", "messages": [user(words)]});
+        let of = |body: &Value| seen(Method::POST, CHAT, &body.to_string()).kind();
+        assert_eq!(of(&body), kind, "{words}");
+        body["tools"] = json!([{"type": "function", "function": {"name": "clock"}}]);
+        assert_eq!(of(&body), "call", "{words}");
+    }
+    assert_eq!(seen(Method::GET, "/zen/v1/models", "").name(), "models");
+    assert_eq!(seen(Method::GET, "/zen/go/v1/usage", "").name(), "request");
+}
+
+#[test]
+fn a_calls_name_has_the_first_words_of_its_prompt_up_to_40_characters() {
+    let x = |count| "x".repeat(count);
+    for (prompt, words) in [
+        (x(40), x(40)),
+        (x(41), x(40) + "…"),
+        (x(41) + " y", x(40) + "…"),
+        (x(40) + " y", x(40) + "…"),
+        (x(38) + " y", x(38) + " y"),
+        (x(38) + " yz", x(38) + "…"),
+        ("é".repeat(41), "é".repeat(40) + "…"),
+    ] {
+        let body = json!({"model": "m", "messages": [user(&prompt)]}).to_string();
+        let name = seen(Method::POST, CHAT, &body).name();
+        assert_eq!(name, format!("call: '{words}', m, 1 message, no tools"));
+    }
+}
+
+#[test]
+fn a_call_that_was_answered_with_an_error_was_refused_and_stands_out() {
+    for (status, error, refused) in [
+        (200, None, false),
+        // A stream that ended in an error.
+        (200, Some("overloaded_error"), true),
+        (307, None, false),
+        (400, None, true),
+        (503, None, true),
+    ] {
+        let log = Log::default();
+        let number = record(&log, Method::POST, CHAT, PROMPT);
+        assert!(!log.get(number).unwrap().is_refused());
+        let mut answer = Answer::with_status(StatusCode::from_u16(status).unwrap());
+        answer.error = error.map(str::to_owned);
+        log.answer(number, &answer);
+        let seen = log.get(number).unwrap();
+        assert_eq!(
+            (seen.is_refused(), seen.stands_out()),
+            (refused, refused),
+            "{seen}"
+        );
+    }
+}
+
+#[test]
+fn a_mark_as_json_has_its_name_its_reason_and_its_fields() {
+    let moved = Mark::Moved {
+        continues: 1,
+        from: "x".to_owned(),
+        back: true,
+    };
+    let shared = Mark::Shared {
+        conversation: 4,
+        other: 1,
+    };
+    for (mark, mut expected) in [
+        (Mark::Missing, json!({"name": "missing"})),
+        (Mark::Doubled, json!({"name": "doubled"})),
+        (Mark::Malformed, json!({"name": "malformed"})),
+        (
+            moved,
+            json!({"name": "moved", "continues": 1, "from": "x", "back": true}),
+        ),
+        (
+            shared,
+            json!({"name": "shared", "conversation": 4, "other": 1}),
+        ),
+        (Mark::ProcessSession, json!({"name": "process"})),
+    ] {
+        expected["reason"] = mark.to_string().into();
+        assert_eq!(mark.to_json(), expected);
+    }
+}
