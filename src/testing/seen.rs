@@ -27,7 +27,7 @@ pub struct SeenRequest {
     /// All headers. Those that may carry a key are marked as sensitive, so that `Debug` does not
     /// print them.
     pub headers: HeaderMap,
-    /// The body as it came, unless it was not read or is no longer [kept](Limits::bodies).
+    /// The body as it came, unless it was not read or is no longer [kept](super::Limits::bodies).
     pub body: Option<Bytes>,
 
     /// The session, from `x-opencode-session` or another name that the gateway accepts.
