@@ -213,6 +213,7 @@ impl SeenRequest {
             headers,
         };
         let mark = match (session_name, &request.session) {
+            _ if !request.asks_a_model() => None,
             (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
                 Some(Mark::Doubled)
             }
@@ -224,18 +225,17 @@ impl SeenRequest {
             {
                 Some(Mark::ProcessSession)
             }
-            (_, None) if request.asks_a_model() => Some(Mark::Missing),
+            (_, None) => Some(Mark::Missing),
             _ => None,
         };
         request.marks.extend(mark);
         request
     }
 
-    /// Returns whether it asks a model, and so needs a session. One for the list of models does
-    /// not.
+    /// Returns whether it is a call: whether it asks a model, and so needs a session. Its path says
+    /// so. A request for the list of models, to count tokens or to open a WebSocket does not.
     pub fn asks_a_model(&self) -> bool {
-        self.method == Method::POST
-            && (self.model.is_some() || Call::at_end_of(&self.path).is_some())
+        self.method == Method::POST && Call::at_end_of(&self.path).is_some()
     }
 
     /// Returns whether one of its marks is a [fault](Mark::is_fault).
@@ -249,9 +249,9 @@ impl SeenRequest {
         self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
     }
 
-    /// Returns whether it has a fault or was refused.
+    /// Returns whether it is a call that has a fault or was refused.
     pub fn stands_out(&self) -> bool {
-        self.has_fault() || self.is_refused()
+        self.asks_a_model() && (self.has_fault() || self.is_refused())
     }
 
     /// Returns what kind of call it looks like: `title`, `summary`, `commit message` or `call`, or,
