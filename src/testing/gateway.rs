@@ -163,7 +163,8 @@ impl Gateway {
         self.server.state().reply_to(condition, reply, by);
     }
 
-    /// Gives this model other providers. A session stays with the provider that last answered it.
+    /// Gives this model other providers. A session stays with the provider that last answered it, as
+    /// long as that is one of them.
     pub fn set_providers(
         &self,
         model: impl Into<String>,

@@ -319,12 +319,15 @@ impl State {
     }
 
     fn provider(&self, id: &Id) -> Option<String> {
-        let recorded = self.conversations.provider(id).map(str::to_owned);
-        recorded.or_else(|| {
-            let providers = self.providers.get(&id.model);
-            let providers = providers.unwrap_or(&self.default_providers);
-            pick(providers, &id.sticky).map(|provider| provider.name.clone())
-        })
+        let providers = self.providers.get(&id.model);
+        let providers = providers.unwrap_or(&self.default_providers);
+        let recorded = self.conversations.provider(id);
+        // The real gateway prefers the hashed one where its budget or its speed speaks for it.
+        let recorded = providers
+            .iter()
+            .find(|provider| Some(provider.name.as_str()) == recorded);
+        let provider = recorded.or_else(|| pick(providers, &id.sticky))?;
+        Some(provider.name.clone())
     }
 
     /// Counts the prompt's tokens. Those at its start that the provider has already seen in the

@@ -833,20 +833,32 @@ async fn the_session_picks_the_provider_as_the_real_gateways_arithmetic_does() {
 #[tokio::test]
 async fn a_provider_that_answered_a_session_wins_over_the_hash() {
     let gateway = start();
+    let provider = async |session| {
+        chat_in(&gateway, session, &json!({"model": "m"})).await;
+        gateway.requests().pop().unwrap().provider.unwrap()
+    };
     gateway.set_providers("m", [Provider::new("first")]);
     gateway.fail_next(1, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
-    chat_in(&gateway, "failed", &json!({"model": "m"})).await;
-    chat_in(&gateway, "answered", &json!({"model": "m"})).await;
-    gateway.set_providers("m", [Provider::new("second")]);
-    for session in ["failed", "answered", "new"] {
-        chat_in(&gateway, session, &json!({"model": "m"})).await;
+    assert_eq!(provider("failed").await, "first");
+    assert_eq!(provider("answered").await, "first");
+    // Of weight 0, it keeps its sessions and gets no new one.
+    for first in [
+        Provider::new("first").priority(1),
+        Provider::new("first").weight(0),
+    ] {
+        gateway.set_providers("m", [first, Provider::new("second")]);
+        assert_eq!(provider("answered").await, "first");
     }
-    let requests = gateway.requests();
-    let provider = |index: usize| requests[index].provider.as_deref();
-    assert_eq!(
-        [2, 3, 4].map(provider),
-        [Some("second"), Some("first"), Some("second")]
-    );
+    for session in ["failed", "new"] {
+        assert_eq!(provider(session).await, "second", "{session}");
+    }
+    // Another model has a provider of its own.
+    gateway.set_providers("n", [Provider::new("third")]);
+    chat_in(&gateway, "answered", &json!({"model": "n"})).await;
+    assert_eq!(gateway.requests().pop().unwrap().provider.unwrap(), "third");
+    // One that is gone is hashed anew.
+    gateway.set_providers("m", [Provider::new("second")]);
+    assert_eq!(provider("answered").await, "second");
 }
 
 #[tokio::test]
