@@ -96,9 +96,11 @@ mutants:
 	cargo mutants --file 'src/bin/**' --output target/mutants/tool \
 		-C=--features=gateway -C=--bins -C=--test=tool
 
-# Each fuzz target for ten minutes. Needs a nightly toolchain and cargo-fuzz.
+# Whether JSON is read as Node reads it, and each fuzz target for ten minutes. Needs Node.js, a
+# nightly toolchain and cargo-fuzz.
 fuzz:
-	cd fuzz && for target in targets session_ids from_headers; do \
+	cargo test --manifest-path fuzz/Cargo.toml
+	cd fuzz && for target in targets session_ids from_headers json; do \
 		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
 	done
 
