@@ -1,23 +1,51 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
-.PHONY: all check test doc docs-rs quickstart compat wire page picture wasm instructions chart \
-	bench tree msrv minimal-versions features coverage mutants fuzz deny package
+.PHONY: all format lint test test-release doc docs-rs quickstart examples compat page picture wire \
+	wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
+	package
+
+# Packages outside the workspace: they need other tools, a newer Rust or heavier dependencies.
+OUTSIDE = benches/instructions compat compat/shapes compat/wasm compat/wire fuzz
 
 all:
 	.ci/run
 
-# Formatting and lints
-check:
-	cargo fmt --check
-	cargo clippy --all-targets --all-features -- -D warnings
+# Formatting, of every package
+format:
+	cargo fmt --all --check
+	for package in $(OUTSIDE); do \
+		cargo fmt --all --check --manifest-path $$package/Cargo.toml || exit 1; \
+	done
 
-# All tests of the library, and the examples in its documentation
+# Lints, of every package, and of the library without reqwest and with each of its generations alone
+lint:
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	for package in $(filter-out compat/wasm, $(OUTSIDE)); do \
+		cargo clippy --workspace --all-targets --manifest-path $$package/Cargo.toml -- -D warnings \
+			|| exit 1; \
+	done
+	for features in "" reqwest-013 blocking-012,tower,serde,tracing; do \
+		cargo clippy --lib --no-default-features --features "$$features" -- -D warnings || exit 1; \
+	done
+
+# All tests, and the examples in the documentation. The proxies lead nowhere, because no test may
+# use a proxy from the environment.
+test: export HTTP_PROXY = http://127.0.0.1:9
+test: export HTTPS_PROXY = $(HTTP_PROXY)
+test: export http_proxy = $(HTTP_PROXY)
+test: export https_proxy = $(HTTP_PROXY)
+test: export NO_PROXY =
+test: export no_proxy =
 test:
-	cargo test --all-features
+	cargo test --workspace --all-features
+
+# The ambient session again: it must not depend on the level of optimization.
+test-release:
+	cargo test --release --all-features --test all -- scope stress
 
 # The documentation, with all features and with none
 doc:
-	RUSTDOCFLAGS="-D warnings" cargo doc --all-features --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-default-features --no-deps
 
 # The same, as docs.rs builds it. Needs a nightly toolchain.
@@ -26,32 +54,36 @@ docs-rs:
 		--target-dir target/docsrs
 
 quickstart:
-	cargo run --example quickstart --features testing
+	cargo run -p quickstart
+
+# What every example prints
+examples:
+	examples/check.sh
 
 # The SDKs, and the typical clients. Needs OpenSSL's headers (Debian: libssl-dev).
 compat:
 	cargo test --manifest-path compat/Cargo.toml
 	cargo test --manifest-path compat/shapes/Cargo.toml
 
+# The page of `opencode-gateway` in Chromium. Needs Node.js 20.
+page:
+	gateway/tests/browser/run.sh
+
+# The picture of that page
+picture:
+	gateway/tests/browser/run.sh picture
+
 # Checks whether the newest opencode and pi still send what was captured. Needs Node.js, npm and
 # git, and installs both clients into target/wire.
 wire:
 	cargo run --quiet --manifest-path compat/wire/Cargo.toml
-
-# The page of `opencode-gateway` in Chromium. Needs Node.js 20.
-page:
-	compat/page/run.sh
-
-# The README's picture of that page
-picture:
-	compat/page/run.sh picture
 
 # WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
 # library's source.
 wasm:
 	compat/wasm/run.sh
 
-# Whether a request costs no more than its bars allow. On Debian it installs valgrind.
+# Whether a request costs no more than its bars allow. Needs valgrind.
 instructions:
 	cargo run --release --manifest-path benches/instructions/Cargo.toml
 
@@ -63,52 +95,54 @@ chart:
 bench:
 	cargo bench --features testing,tower
 
-# Which reqwest a client gets, and what this crate adds in crates and in build time.
+# Which reqwest a client gets, in its tree and in its lock file, and what this crate adds
 tree:
-	benches/tree.sh --time
+	benches/tree.sh
 
 # The minimum Rust version, with the newest dependencies that it allows. Needs that toolchain;
 # RUST_1_85 is the command of its cargo.
 RUST_1_85 ?= cargo +1.85
 msrv:
-	$(RUST_1_85) check --all-features --all-targets --target-dir target/msrv
+	$(RUST_1_85) check --workspace --all-features --all-targets --target-dir target/msrv
 
-# The oldest dependencies that Cargo.toml allows. Needs a nightly toolchain and cargo-hack.
+# The oldest dependencies that the manifests allow. Needs a nightly toolchain and cargo-hack.
 minimal-versions:
-	rm -f Cargo.lock
-	cargo +nightly hack --no-dev-deps check --lib --bins --all-features -Zdirect-minimal-versions \
-		--target-dir target/minimal-versions
-	rm -f Cargo.lock
+	cp Cargo.lock target/Cargo.lock
+	rm Cargo.lock
+	cargo +nightly hack --no-dev-deps check --package reqwest-opencode-session \
+		--package opencode-gateway --all-features -Zdirect-minimal-versions \
+		--target-dir target/minimal-versions; \
+	status=$$?; mv target/Cargo.lock Cargo.lock; exit $$status
 
 # Every combination of features. Needs cargo-hack.
 features:
-	cargo hack clippy --lib --feature-powerset -- -D warnings
+	cargo hack clippy --lib --feature-powerset --exclude-features _reqwest -- -D warnings
 
 # Lines that no test runs. Needs cargo-tarpaulin.
 coverage:
-	cargo tarpaulin --all-features --engine llvm --fail-under 95 \
-		--include-files 'src/*' --out stdout
+	cargo tarpaulin --workspace --all-features --engine llvm --fail-under 95 \
+		--include-files 'src/*' --include-files 'gateway/src/*' --out stdout
 
 # Lines that can be broken without failing a test. Needs cargo-mutants, and hours.
+MUTANTS = cargo mutants -C=--config=profile.dev.debug=0
 mutants:
-	cargo mutants --exclude 'src/bin/**' --output target/mutants/library \
+	$(MUTANTS) --output target/mutants/library --package reqwest-opencode-session \
 		-C=--features=blocking,serde,testing,tower,tracing -C=--lib -C=--test=all -C=--test=tracing
-	cargo mutants --file 'src/bin/**' --output target/mutants/tool \
-		-C=--features=gateway -C=--bins -C=--test=tool
+	$(MUTANTS) --output target/mutants/gateway --package opencode-gateway -C=--bins -C=--test=tool
 
 # Whether JSON is read as Node reads it, and each fuzz target for ten minutes. Needs Node.js, a
 # nightly toolchain and cargo-fuzz.
 fuzz:
 	cargo test --manifest-path fuzz/Cargo.toml
-	cd fuzz && for target in targets session_ids from_headers json; do \
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
 		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
 	done
 
 # Licences, advisories, sources. Needs cargo-deny.
 deny:
-	cargo deny check
+	cargo deny --manifest-path Cargo.toml check
+	cargo deny --manifest-path gateway/Cargo.toml check
 
-# What a release would publish
+# What a release would publish, compiled from the packages themselves
 package:
-	cargo package --list
-	cargo publish --dry-run
+	cargo package --package reqwest-opencode-session --package opencode-gateway --allow-dirty

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks which reqwest a new client gets with this crate, and shows what the crate adds to its tree.
-# With --time it also shows how long a clean build takes. TLS is left out: it costs every client the
-# same.
+# Checks which reqwest a new client gets with this crate, in its tree and in its lock file, and shows
+# what the crate adds. With --time it also shows how long a clean build takes. TLS is left out: it
+# costs every client the same.
 set -euo pipefail
 crate=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -34,27 +34,39 @@ crates() {
         --prefix none --format '{p}' | sed 's/ (.*//' | sort -u | grep -v "^$1 "
 }
 
-# Fails if a client's tree lacks a generation of reqwest that it should have, or has one too many.
+# Fails if a client's tree or lock file lacks a generation of reqwest that it should have, or has one
+# too many. Features are given as for `cargo add`; `generations` are those that it should have.
 check() {
-    local name=$1 generation=$2 expected=$3 found=no
+    local name=$1 features=$2 generations=$3 generation found expected
+    client "$name" "$(ours ", default-features = false, features = [$features]")"
     crates "$name" >"$work/$name/crates"
-    if grep -q "^reqwest v$generation\." "$work/$name/crates"; then found=yes; fi
-    if [ "$found" != "$expected" ]; then
-        echo "error: reqwest $generation in the tree of $name: $found, and it should be $expected" >&2
-        exit 1
-    fi
+    for generation in 0.12 0.13; do
+        expected=no
+        if [[ " $generations " == *" $generation "* ]]; then expected=yes; fi
+        found=no
+        if grep -q "^reqwest v${generation//./\\.}\." "$work/$name/crates"; then found=yes; fi
+        [ "$found" = "$expected" ] || wrong "the tree" "$generation" "$features" "$found"
+        found=no
+        if grep -A 1 '^name = "reqwest"$' "$work/$name/Cargo.lock" |
+            grep -q "^version = \"${generation//./\\.}\."; then found=yes; fi
+        [ "$found" = "$expected" ] || wrong "the lock file" "$generation" "$features" "$found"
+    done
 }
 
-client defaults "$ours_013"
-check defaults 0.13 yes
-check defaults 0.12 no
-client reqwest-012-alone "$ours_012"
-check reqwest-012-alone 0.13 no
-check reqwest-012-alone 0.12 yes
-client no-features "$(ours ', default-features = false')"
-check no-features 0.13 no
-check no-features 0.12 no
-echo 'Each choice of features brings the reqwest that it names, and no other.'
+wrong() {
+    echo "error: with the features [$3], reqwest $2 is in $1: $4, which is wrong" >&2
+    exit 1
+}
+
+check no-features '' ''
+check defaults '"default"' '0.13'
+check only-013 '"reqwest-013"' '0.13'
+check only-012 '"reqwest-012"' '0.12'
+check blocking-013 '"blocking"' '0.13'
+check blocking-012 '"blocking-012"' '0.12'
+check both '"blocking", "blocking-012"' '0.12 0.13'
+check others '"serde", "testing", "tower", "tracing"' ''
+echo 'Each choice of features brings the reqwest that it names, and no other, into the tree and the lock file.'
 echo
 
 client middleware-013 "${for_013[@]}"

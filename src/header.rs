@@ -36,6 +36,10 @@ pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
     HeaderName::from_static("x-claude-code-session-id"),
 ];
 
+/// OpenCode's headers other than the session's.
+pub(crate) const OPENCODE_ONLY: [HeaderName; 5] =
+    [TURN, OTHER_TURN, CLIENT, PROJECT, PARENT_SESSION];
+
 /// The longest value, in characters, that this crate sends in a header of its own.
 ///
 /// The gateway's routing table has room for 255 characters of `model/session`.

@@ -3,12 +3,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
-mod adapters;
 #[cfg(any(doc, all(doctest, feature = "testing")))]
 pub mod docs;
 pub mod header;
 mod middleware;
+mod origin;
 mod redirect;
+mod request;
 mod rule;
 mod scope;
 mod session;
@@ -16,20 +17,21 @@ mod target;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;
+// Last, so that `new` and `builder` come first on the pages of the documentation.
+mod adapters;
 
-#[cfg(all(
-    any(feature = "reqwest-012", feature = "reqwest-013"),
-    not(target_arch = "wasm32")
-))]
+#[cfg(all(feature = "_reqwest", not(target_arch = "wasm32")))]
 pub use adapters::reqwest::RedirectPolicy;
-#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+#[cfg(feature = "_reqwest")]
 pub use adapters::reqwest::{RequestBuilderError, RequestBuilderExt, ReqwestClientBuilder};
 #[cfg(feature = "tower")]
 pub use adapters::tower::{OpencodeSessionLayer, OpencodeSessionService, ResponseFuture};
 pub use header::InvalidValue;
 pub use middleware::{BuildError, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder};
+pub use origin::RequestUrl;
 pub use redirect::RedirectRefused;
-pub use rule::{Applied, ExistingHeader, Fallback, HttpRequest, MissingSession, Source};
+pub use request::HttpRequest;
+pub use rule::{Applied, ExistingHeader, Fallback, MissingSession, Source};
 pub use scope::{InSession, WithSession};
 pub use session::{IntoSession, Session, SessionId, TurnId};
-pub use target::{InvalidTarget, RequestUrl, Target};
+pub use target::{InvalidTarget, Target};

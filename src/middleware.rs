@@ -8,13 +8,12 @@ use http::{Extensions, HeaderMap, HeaderValue};
 use thiserror::Error;
 
 use crate::header::{self, InvalidValue};
+use crate::origin::RequestUrl;
 use crate::redirect::{self, RedirectRefused};
-use crate::rule::{
-    Applied, ExistingHeader, Fallback, HttpRequest, MissingSession, RequestParts, Rule,
-    SessionFrom, Settings,
-};
+use crate::request::{HttpRequest, RequestParts};
+use crate::rule::{Applied, ExistingHeader, Fallback, MissingSession, Rule, SessionFrom, Settings};
 use crate::session::{IntoSession, Session};
-use crate::target::{InvalidTarget, RequestUrl, Target};
+use crate::target::{InvalidTarget, Target};
 use crate::trace::Trace;
 
 /// Gives every request to OpenCode its conversation's session, and leaves every other request

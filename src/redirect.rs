@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::target::{self, RequestUrl, Targets};
+use crate::origin::{self, RequestUrl};
+use crate::target::Targets;
 
 /// A redirect that would carry a session off its targets.
 ///
@@ -58,8 +59,8 @@ pub(crate) fn check<U: RequestUrl>(
         None => Reason::NoTarget,
     };
     Err(RedirectRefused {
-        from: target::origin(last),
-        to: target::origin(to),
+        from: origin::origin(last),
+        to: origin::origin(to),
         reason,
     })
 }

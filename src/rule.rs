@@ -8,13 +8,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::USER_AGENT;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 
 use crate::header::{CLIENT, Existing, OTHER_TURN, PARENT_SESSION, PROJECT, TURN};
+use crate::origin::{self, RequestUrl};
+use crate::request::sealed::HttpRequest;
 use crate::scope;
 use crate::session::{Ids, Session, SessionId};
-use crate::target::{self, Dialect, RequestUrl, Targets};
+use crate::target::{Dialect, Targets};
 use crate::trace::Trace;
 
 /// The settings of one middleware.
@@ -112,103 +114,13 @@ pub struct MissingSession {
 impl MissingSession {
     fn new<U: RequestUrl + ?Sized>(url: &U) -> Self {
         Self {
-            url: target::origin(url) + url.path(),
+            url: origin::origin(url) + url.path(),
         }
     }
 
     /// Returns the URL of the request, without user info, query and fragment.
     pub fn url(&self) -> &str {
         &self.url
-    }
-}
-
-/// A request that the middleware can be applied to: the `reqwest::Request` of either version, that
-/// of `reqwest::blocking`, [`http::Request`] or [`http::request::Parts`].
-///
-/// This trait is sealed: it is implemented only for these types, and for reqwest's only with their
-/// features.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a request that a session can be applied to",
-    note = "`http::Request<B>` and `http::request::Parts` are, and so is the `reqwest::Request` of \
-            each version whose feature is on: `reqwest-013`, `reqwest-012`, `blocking` with either",
-    note = "for other types, use `apply_parts` or `headers_for`"
-)]
-pub trait HttpRequest: sealed::HttpRequest {}
-
-impl HttpRequest for http::request::Parts {}
-impl<B> HttpRequest for http::Request<B> {}
-
-pub(crate) mod sealed {
-    use super::{Extensions, HeaderMap, RequestUrl};
-
-    pub trait HttpRequest {
-        type Url: RequestUrl + ?Sized;
-
-        fn url(&self) -> &Self::Url;
-
-        /// Calls `edit` with the headers and, if they are accessible, the extensions.
-        fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T)
-        -> T;
-    }
-}
-
-/// A request in parts.
-pub(crate) struct RequestParts<'a, U: ?Sized> {
-    pub url: &'a U,
-    pub headers: &'a mut HeaderMap,
-    pub extensions: &'a mut Extensions,
-}
-
-impl<U: RequestUrl + ?Sized> sealed::HttpRequest for RequestParts<'_, U> {
-    type Url = U;
-
-    fn url(&self) -> &U {
-        self.url
-    }
-
-    fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
-        edit(self.headers, Some(self.extensions))
-    }
-}
-
-impl sealed::HttpRequest for http::request::Parts {
-    type Url = Uri;
-
-    fn url(&self) -> &Uri {
-        &self.uri
-    }
-
-    fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
-        edit(&mut self.headers, Some(&mut self.extensions))
-    }
-}
-
-impl<B> sealed::HttpRequest for http::Request<B> {
-    type Url = Uri;
-
-    fn url(&self) -> &Uri {
-        self.uri()
-    }
-
-    fn edit<T>(&mut self, edit: impl FnOnce(&mut HeaderMap, Option<&mut Extensions>) -> T) -> T {
-        /// Lends the extensions beside the headers, and gives them back, even after a panic.
-        struct Lent<'a, B> {
-            request: &'a mut http::Request<B>,
-            extensions: Extensions,
-        }
-
-        impl<B> Drop for Lent<'_, B> {
-            fn drop(&mut self) {
-                std::mem::swap(self.request.extensions_mut(), &mut self.extensions);
-            }
-        }
-
-        let extensions = std::mem::take(self.extensions_mut());
-        let mut lent = Lent {
-            request: self,
-            extensions,
-        };
-        edit(lent.request.headers_mut(), Some(&mut lent.extensions))
     }
 }
 
@@ -265,7 +177,7 @@ pub(crate) struct Rule<'a> {
 
 impl<'a> Rule<'a> {
     /// Applies the rule to a request.
-    pub fn apply<R: sealed::HttpRequest>(self, request: &mut R) -> Result<Applied, MissingSession> {
+    pub fn apply<R: HttpRequest>(self, request: &mut R) -> Result<Applied, MissingSession> {
         let Some(dialect) = self.settings.targets.find(request.url()) else {
             return Ok(Applied::NoTarget);
         };

@@ -5,11 +5,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use http::{HeaderName, Uri};
+use http::HeaderName;
 use thiserror::Error;
 use url::Url;
 
 use crate::header;
+use crate::origin::{RequestUrl, Scheme, parse_port, with_host};
 
 /// An origin, or the subdomains of one, whose requests get a session.
 ///
@@ -66,12 +67,6 @@ impl Target {
             subdomains,
             session_header: None,
         }
-    }
-
-    /// Returns the default targets: `https://opencode.ai` and its subdomains, where the staging
-    /// hosts are.
-    pub fn opencode() -> [Self; 2] {
-        OPENCODE.clone()
     }
 
     /// Returns whether this target matches a URL.
@@ -160,19 +155,6 @@ fn are_whole_labels(labels: &[u8]) -> bool {
     labels
         .split(|&byte| byte == b'.')
         .all(|label| !label.is_empty())
-}
-
-/// Calls `matches` with the URL's host, in lower case and without a trailing dot.
-fn with_host<U: RequestUrl + ?Sized, T: Default>(url: &U, matches: impl FnOnce(&str) -> T) -> T {
-    let Some(host) = url.host() else {
-        return T::default();
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if U::HAS_LOWER_CASE || !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        matches(host)
-    } else {
-        matches(&host.to_ascii_lowercase())
-    }
 }
 
 /// What the requests to a target carry.
@@ -294,19 +276,10 @@ fn reserved_for(name: &HeaderName) -> Option<&'static str> {
         "user-agent" => "the client's name",
         // An account's organisation, which the user's own configuration sets.
         "x-opencode-org-id" => "OpenCode",
-        _ if OPENCODE_ONLY.contains(name) => "OpenCode",
+        _ if header::OPENCODE_ONLY.contains(name) => "OpenCode",
         _ => return None,
     })
 }
-
-/// OpenCode's headers other than the session's.
-const OPENCODE_ONLY: [HeaderName; 5] = [
-    header::TURN,
-    header::OTHER_TURN,
-    header::CLIENT,
-    header::PROJECT,
-    header::PARENT_SESSION,
-];
 
 impl FromStr for Target {
     type Err = InvalidTarget;
@@ -476,11 +449,6 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), InvalidTarget> {
     }
 }
 
-fn parse_port(port: &str) -> Option<u16> {
-    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
-    port.parse().ok().filter(|&number| is_number && number > 0)
-}
-
 /// Returns the host as URLs spell it, without a trailing dot, and whether it is a name rather than
 /// an address.
 fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
@@ -507,166 +475,6 @@ fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
         ));
     }
     Ok((name.to_owned(), true))
-}
-
-/// The schemes that a target can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// `http`
-    Http,
-    /// `https`
-    Https,
-}
-
-impl Scheme {
-    fn parse(scheme: &str) -> Option<Self> {
-        // A scheme is nearly always in lower case, which is faster to compare.
-        match scheme {
-            "https" => Some(Self::Https),
-            "http" => Some(Self::Http),
-            other => [Self::Https, Self::Http]
-                .into_iter()
-                .find(|known| other.eq_ignore_ascii_case(known.as_str())),
-        }
-    }
-
-    fn of<U: RequestUrl + ?Sized>(url: &U) -> Option<Self> {
-        Self::parse(url.scheme()?)
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
-    }
-
-    const fn default_port(self) -> u16 {
-        match self {
-            Self::Http => 80,
-            Self::Https => 443,
-        }
-    }
-}
-
-/// The URL of a request: [`url::Url`], which is `reqwest::Url`, or [`http::Uri`].
-///
-/// This trait is sealed: it is implemented only for these types. A `Uri` without scheme and host,
-/// such as the bare path that `hyper::client::conn` takes, is never for a target.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the URL of a request",
-    note = "use a `url::Url`, which is `reqwest::Url`, or an `http::Uri`"
-)]
-pub trait RequestUrl: sealed::RequestUrl {}
-
-impl RequestUrl for Url {}
-impl RequestUrl for Uri {}
-
-/// Returns what an error may show of a URL: scheme, host and port, without user info.
-pub(crate) fn origin<U: RequestUrl + ?Sized>(url: &U) -> String {
-    let default_port = Scheme::of(url).map_or(0, Scheme::default_port);
-    let (scheme, host) = (url.scheme(), url.host());
-    let origin = format!(
-        "{}://{}",
-        scheme.unwrap_or_default(),
-        host.unwrap_or_default()
-    );
-    match url.port_or(default_port) {
-        Some(port) if port != default_port => format!("{origin}:{port}"),
-        _ => origin,
-    }
-}
-
-mod sealed {
-    use super::{Scheme, Uri, Url, parse_port};
-
-    pub trait RequestUrl {
-        /// Returns the authority, perhaps with what follows it, if the URL has this scheme.
-        fn after_scheme(&self, scheme: Scheme) -> Option<&str>;
-        /// Whether scheme and host are always in lower case.
-        const HAS_LOWER_CASE: bool;
-
-        fn scheme(&self) -> Option<&str>;
-        fn host(&self) -> Option<&str>;
-        /// Returns the port, or the default one if the URL names none; `None` if it is not valid.
-        fn port_or(&self, default: u16) -> Option<u16>;
-        fn path(&self) -> &str;
-    }
-
-    /// Returns whether an authority is only a name.
-    fn is_name(authority: &str) -> bool {
-        !authority
-            .bytes()
-            .any(|byte| matches!(byte, b'@' | b'[' | b':'))
-    }
-
-    impl RequestUrl for Url {
-        #[inline]
-        fn after_scheme(&self, scheme: Scheme) -> Option<&str> {
-            match scheme {
-                Scheme::Http => self.as_str().strip_prefix("http://"),
-                Scheme::Https => self.as_str().strip_prefix("https://"),
-            }
-        }
-
-        const HAS_LOWER_CASE: bool = true;
-
-        fn scheme(&self) -> Option<&str> {
-            Some(self.scheme())
-        }
-
-        fn host(&self) -> Option<&str> {
-            self.host_str()
-        }
-
-        fn port_or(&self, default: u16) -> Option<u16> {
-            Some(self.port().unwrap_or(default))
-        }
-
-        fn path(&self) -> &str {
-            self.path()
-        }
-    }
-
-    impl RequestUrl for Uri {
-        #[inline]
-        fn after_scheme(&self, scheme: Scheme) -> Option<&str> {
-            (self.scheme_str()? == scheme.as_str()).then_some(self.authority()?.as_str())
-        }
-
-        const HAS_LOWER_CASE: bool = false;
-
-        fn scheme(&self) -> Option<&str> {
-            self.scheme_str()
-        }
-
-        fn host(&self) -> Option<&str> {
-            let authority = self.authority()?.as_str();
-            // `Uri::host` would search it for user info, brackets and a port.
-            if is_name(authority) {
-                Some(authority)
-            } else {
-                self.host()
-            }
-        }
-
-        fn port_or(&self, default: u16) -> Option<u16> {
-            let authority = self.authority()?.as_str();
-            if is_name(authority) {
-                return Some(default);
-            }
-            // `Uri::port` accepts `+443`, and treats `65979` like no port.
-            let after_user_info = authority.rsplit('@').next()?;
-            match after_user_info.strip_prefix(self.host()?)? {
-                "" | ":" => Some(default),
-                port => parse_port(port.strip_prefix(':')?),
-            }
-        }
-
-        fn path(&self) -> &str {
-            self.path()
-        }
-    }
 }
 
 /// A string that is not a [`Target`], or a header that a target cannot take a session in.

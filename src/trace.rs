@@ -3,7 +3,7 @@
 #[cfg(feature = "tracing")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::target::RequestUrl;
+use crate::origin::RequestUrl;
 
 /// Reports where sessions come from, for a middleware and all its clones.
 #[derive(Debug, Default)]

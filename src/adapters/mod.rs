@@ -1,6 +1,6 @@
 //! The entry points for other crates' types.
 
-#[cfg(any(feature = "reqwest-012", feature = "reqwest-013"))]
+#[cfg(feature = "_reqwest")]
 pub mod reqwest;
 #[cfg(feature = "tower")]
 pub mod tower;

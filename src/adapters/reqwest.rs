@@ -9,7 +9,8 @@ use thiserror::Error;
 use url::Url;
 
 use crate::middleware::OpencodeSessionMiddleware;
-use crate::rule::{self, HttpRequest, MissingSession};
+use crate::request::{self, HttpRequest};
+use crate::rule::MissingSession;
 
 impl OpencodeSessionMiddleware {
     /// Builds a client with this middleware and its [redirect policy](Self::redirect_policy).
@@ -117,11 +118,12 @@ pub trait RedirectPolicy: Default + sealed::RedirectPolicy {}
 /// Adds the session in a chain of calls that ends in `send`.
 ///
 /// Implemented for the `RequestBuilder` of reqwest 0.13; with the feature `reqwest-012`, of 0.12;
-/// and with the feature `blocking`, of `reqwest::blocking`.
+/// and of their `blocking::RequestBuilder` with the features `blocking` and `blocking-012`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a `RequestBuilder` of reqwest",
     note = "use the builder of reqwest 0.13, that of 0.12 with the feature `reqwest-012`, or that \
-            of `reqwest::blocking` with `blocking`; a `ClientWithMiddleware` needs no such call"
+            of `reqwest::blocking` with `blocking` (of 0.12 with `blocking-012`); a \
+            `ClientWithMiddleware` needs no such call"
 )]
 pub trait RequestBuilderExt: Sized + sealed::RequestBuilder {
     /// That version's `reqwest::Error`.
@@ -206,7 +208,7 @@ macro_rules! impl_request {
         #[doc = concat!("For reqwest ", $version, ".")]
         impl HttpRequest for $request {}
 
-        impl rule::sealed::HttpRequest for $request {
+        impl request::sealed::HttpRequest for $request {
             type Url = Url;
 
             fn url(&self) -> &Url {
@@ -248,12 +250,12 @@ macro_rules! impl_request_builder {
 
 /// All entry points for one version of reqwest.
 macro_rules! impl_generation {
-    ($version:literal, $reqwest:ident, $reqwest_middleware:ident) => {
+    ($version:literal, $blocking:tt, $reqwest:ident, $reqwest_middleware:ident) => {
         impl_request!($version, $reqwest::Request);
         impl_request_builder!($version, $reqwest, $reqwest::RequestBuilder);
-        #[cfg(feature = "blocking")]
+        #[cfg(feature = $blocking)]
         impl_request!($version, $reqwest::blocking::Request);
-        #[cfg(feature = "blocking")]
+        #[cfg(feature = $blocking)]
         impl_request_builder!($version, $reqwest, $reqwest::blocking::RequestBuilder);
 
         impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
@@ -284,7 +286,7 @@ macro_rules! impl_generation {
             }
         }
 
-        impl rule::sealed::HttpRequest for Chained<'_, $reqwest::Request> {
+        impl request::sealed::HttpRequest for Chained<'_, $reqwest::Request> {
             type Url = Url;
 
             fn url(&self) -> &Url {
@@ -348,6 +350,6 @@ macro_rules! impl_generation {
 }
 
 #[cfg(feature = "reqwest-013")]
-impl_generation!("0.13", reqwest, reqwest_middleware);
+impl_generation!("0.13", "blocking", reqwest, reqwest_middleware);
 #[cfg(feature = "reqwest-012")]
-impl_generation!("0.12", reqwest_012, reqwest_middleware_04);
+impl_generation!("0.12", "blocking-012", reqwest_012, reqwest_middleware_04);

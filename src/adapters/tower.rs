@@ -8,7 +8,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::middleware::OpencodeSessionMiddleware;
-use crate::rule::{HttpRequest, MissingSession};
+use crate::request::HttpRequest;
+use crate::rule::MissingSession;
 
 /// The error of a service that has an [`OpencodeSessionLayer`]: the same as `tower::BoxError`.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

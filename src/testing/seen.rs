@@ -6,7 +6,6 @@ use std::time::SystemTime;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Bytes;
-use serde_json::{Value, json};
 
 use super::answer::{Answer, Usage};
 use super::endpoint::Call;
@@ -132,31 +131,6 @@ impl Mark {
     /// Returns whether it may be a fork: a conversation that goes on in a session new to it.
     pub fn may_be_fork(&self) -> bool {
         matches!(self, Self::Moved { back: false, .. })
-    }
-
-    /// Returns it as JSON: its `name`, the `reason` in words, and its fields.
-    pub fn to_json(&self) -> Value {
-        let mut mark = json!({"name": self.name(), "reason": self.to_string()});
-        match self {
-            Self::Moved {
-                continues,
-                from,
-                back,
-            } => {
-                mark["continues"] = (*continues).into();
-                mark["from"] = from.as_str().into();
-                mark["back"] = (*back).into();
-            }
-            Self::Shared {
-                conversation,
-                other,
-            } => {
-                mark["conversation"] = (*conversation).into();
-                mark["other"] = (*other).into();
-            }
-            _ => {}
-        }
-        mark
     }
 }
 
@@ -330,44 +304,6 @@ impl SeenRequest {
         format!("{}: {}", self.kind(), parts.join(", "))
     }
 
-    /// Returns it as JSON, without the body, and with headers that may carry a key hidden.
-    pub fn to_json(&self) -> Value {
-        let headers: serde_json::Map<String, Value> = (self.headers.keys())
-            .map(|name| (name.as_str().to_owned(), shown(&self.headers, name).into()))
-            .collect();
-        let since = self.at.duration_since(SystemTime::UNIX_EPOCH);
-        json!({
-            "number": self.number,
-            "at": since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
-            "method": self.method.as_str(),
-            "path": self.path,
-            "headers": headers,
-            "session": self.session,
-            "turn": self.turn,
-            "client": self.client,
-            "project": self.project,
-            "parent": self.parent,
-            "kind": self.kind(),
-            "name": self.name(),
-            "model": self.model,
-            "stream": self.stream,
-            "tools": self.tools,
-            "messages": self.messages,
-            "system": self.system,
-            "prompt": self.prompt,
-            "provider": self.provider,
-            "status": self.status.map(|status| status.as_u16()),
-            "error": self.error,
-            "error_message": self.error_message,
-            "prompt_tokens": self.prompt_tokens,
-            "cached_tokens": self.cached_tokens,
-            "output_tokens": self.output_tokens,
-            "cost": self.cost,
-            "continues": self.continues,
-            "marks": self.marks.iter().map(Mark::to_json).collect::<Vec<_>>(),
-        })
-    }
-
     pub(super) fn take(&mut self, answer: &Answer) {
         fn update<T: Clone>(own: &mut Option<T>, new: &Option<T>) {
             if new.is_some() {
@@ -448,14 +384,6 @@ pub(super) fn value(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
         .map(|value| value.as_bytes().iter().copied().map(char::from).collect())
         .collect();
     Some(values.join(", ")).filter(|value| !value.is_empty())
-}
-
-/// Returns a header to show, without a key.
-fn shown(headers: &HeaderMap, name: &HeaderName) -> String {
-    match headers.get_all(name).iter().any(HeaderValue::is_sensitive) {
-        true => "(hidden)".to_owned(),
-        false => value(headers, name).unwrap_or_default(),
-    }
 }
 
 /// Returns the beginning of an excerpt, cut between words.

@@ -15,7 +15,6 @@ mod loopback;
 mod policies;
 mod precedence;
 mod properties;
-mod proxy;
 mod redirects;
 mod request_builder;
 mod rules;

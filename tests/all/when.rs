@@ -22,7 +22,7 @@ fn rejecting() -> OpencodeSessionMiddleware {
 }
 
 #[tokio::test]
-async fn a_door_that_takes_a_request_reads_the_session_at_once() {
+async fn an_entry_point_that_takes_a_request_reads_the_session_at_once() {
     let gateway = start();
     let middleware = middleware_for(&gateway)
         .fallback(Fallback::Reject)

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use reqwest_opencode_session::testing::record::{Answer, Log};
-use reqwest_opencode_session::testing::{Gateway, Mark, SeenRequest};
+use reqwest_opencode_session::testing::{Gateway, SeenRequest};
 use serde_json::{Value, json};
 
 use super::support::{GENERATE, chat_in, post, record, start, streaming, user};
@@ -145,36 +145,12 @@ async fn the_users_last_own_words_are_seen_whatever_tools_answered_since() {
 }
 
 #[tokio::test]
-async fn a_call_as_json_holds_no_key() {
-    let gateway = start();
-    let title = json!({"model": "m", "messages": [user("A title, please.")]});
-    for key in [
-        "authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "cookie",
-        "api-key",
-    ] {
-        let request = post(&gateway, "/inference/go/openai/v1/chat/completions").json(&title);
-        let request = request.header(key, format!("Bearer {}", Gateway::KEY));
-        request
-            .header("x-opencode-client", "my-agent")
-            .send()
-            .await
-            .unwrap();
-        let json = gateway.requests().pop().unwrap().to_json();
-        assert!(!json.to_string().contains(Gateway::KEY), "{json}");
-        assert_eq!(json["headers"]["x-opencode-client"], "my-agent");
-        assert_eq!(json["headers"][key], "(hidden)");
-        assert_eq!(json["kind"], "title");
-        assert_eq!(json["marks"][0]["name"], "missing");
-    }
-}
-
-#[tokio::test]
 async fn a_header_whose_name_speaks_of_a_key_is_hidden_whoevers_it_is() {
     let gateway = Gateway::start().unwrap();
     let names = [
+        "authorization",
+        "cookie",
+        "x-api-key",
         "x-auth-token",
         "x-litellm-api-key",
         "helicone-auth",
@@ -185,7 +161,7 @@ async fn a_header_whose_name_speaks_of_a_key_is_hidden_whoevers_it_is() {
         .iter()
         .fold(call, |call, name| call.header(*name, "sk-hidden"));
     call.send().await.unwrap();
-    let shown = gateway.requests()[0].to_json().to_string();
+    let shown = format!("{:?}", gateway.requests()[0]);
     assert!(!shown.contains("sk-hidden"), "{shown}");
 }
 
@@ -270,35 +246,5 @@ fn a_call_that_was_answered_with_an_error_was_refused_and_stands_out() {
             (refused, refused),
             "{seen}"
         );
-    }
-}
-
-#[test]
-fn a_mark_as_json_has_its_name_its_reason_and_its_fields() {
-    let moved = Mark::Moved {
-        continues: 1,
-        from: "x".to_owned(),
-        back: true,
-    };
-    let shared = Mark::Shared {
-        conversation: 4,
-        other: 1,
-    };
-    for (mark, mut expected) in [
-        (Mark::Missing, json!({"name": "missing"})),
-        (Mark::Doubled, json!({"name": "doubled"})),
-        (Mark::Malformed, json!({"name": "malformed"})),
-        (
-            moved,
-            json!({"name": "moved", "continues": 1, "from": "x", "back": true}),
-        ),
-        (
-            shared,
-            json!({"name": "shared", "conversation": 4, "other": 1}),
-        ),
-        (Mark::ProcessSession, json!({"name": "process"})),
-    ] {
-        expected["reason"] = mark.to_string().into();
-        assert_eq!(mark.to_json(), expected);
     }
 }

@@ -4,7 +4,7 @@ import { open, launch } from "./browser.mjs";
 import { Gateway } from "./gateway.mjs";
 import { Conversation, agent, call, replies } from "./traffic.mjs";
 
-const PICTURE = new URL("../../assets/gateway.png", import.meta.url).pathname;
+const PICTURE = new URL("../../page.png", import.meta.url).pathname;
 
 const gateway = await Gateway.start(...replies(60));
 const browser = await launch();

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use reqwest_opencode_session::testing::record::{Answer, AnswerReader, Log};
+use reqwest_opencode_session::testing::record::{Answer, Log};
 
+use crate::answer::AnswerReader;
 use crate::decode::{self, Decoder};
 
 /// The log of the forwarded calls, and which of them are still under way.

@@ -4,12 +4,11 @@
 //! that OpenCode learns nothing from it and no two tenants ever share one. Then it streams the
 //! answer back.
 //!
-//! `cargo run --example proxy --features testing` starts it in front of a test gateway. Two
-//! tenants both call their conversation `chat-1`, and show up in two sessions.
+//! `cargo run -p proxy` starts it in front of a test gateway. Two tenants both call their conversation
+//! `chat-1`, and show up in two sessions.
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,9 +19,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, StatusCode};
 use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::testing::Gateway;
-use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, SessionId};
-use tokio::net::TcpListener;
+use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session};
 
 /// The headers that are forwarded as they came. All others, and whatever they reveal, stay here.
 const FORWARDED: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
@@ -101,55 +98,6 @@ impl Proxy {
 
 /// Returns the session that OpenCode sees instead of the one that a tenant claims, with its turn
 /// and its parent. The same claim of the same tenant always leads to the same session.
-fn opaque(secret: &str, tenant: &str, claimed: &Session) -> Session {
+pub fn opaque(secret: &str, tenant: &str, claimed: &Session) -> Session {
     claimed.derived(format!("{secret}/{tenant}"))
-}
-
-const SECRET: &str = "a long random string, kept with the other secrets";
-
-const CONVERSATION: &str = "chat-1";
-
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let gateway = Gateway::start()?;
-    let tenants = ["ada", "ben"].map(|name| (format!("key-of-{name}"), name.to_owned()));
-    let proxy = router(Settings {
-        upstream: gateway.url(""),
-        key: Gateway::KEY.to_owned(),
-        secret: SECRET.to_owned(),
-        tenants: tenants.into(),
-    })?;
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async { axum::serve(listener, proxy).await });
-
-    let claimed = Session::from(SessionId::try_from(CONVERSATION)?);
-    for (tenant, header) in [
-        ("ada", "x-opencode-session"),
-        ("ben", "x-claude-code-session-id"),
-    ] {
-        call(address, &format!("key-of-{tenant}"), header).await?;
-        let session = opaque(SECRET, tenant, &claimed);
-        println!("{tenant}'s {CONVERSATION} is session {}", session.id());
-    }
-    for request in gateway.requests() {
-        println!("{request}");
-    }
-    Ok(())
-}
-
-/// Calls the proxy as a tenant's client does, with the header that it happens to use. That client
-/// talks only to the proxy, so it needs no redirect policy.
-async fn call(proxy: SocketAddr, key: &str, header: &str) -> reqwest::Result<()> {
-    reqwest::Client::builder()
-        .no_proxy()
-        .build()?
-        .post(format!("http://{proxy}/zen/go/v1/chat/completions"))
-        .bearer_auth(key)
-        .header(header, CONVERSATION)
-        .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#)
-        .send()
-        .await?
-        .error_for_status()?;
-    Ok(())
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use reqwest_opencode_session::testing::record::{Answer, AnswerReader};
+use reqwest_opencode_session::testing::record::Answer;
+
+use crate::answer::AnswerReader;
 
 /// Reads an answer, compressed or not, as it comes.
 pub struct Decoder {

@@ -1,11 +1,11 @@
 //! Two conversations with OpenCode at once, each in a session of its own.
 //!
-//! `cargo run --example quickstart --features testing` talks to the test gateway, and ends with
-//! a table of what the gateway saw.
+//! `cargo run -p quickstart` talks to the test gateway, and ends with a table of what the gateway
+//! saw.
 //!
-//! `cargo run --example quickstart --features testing -- --live` holds one conversation with
-//! OpenCode Go instead, with the key in `OPENCODE_API_KEY`. `OPENCODE_BASE_URL` names a gateway
-//! other than `https://opencode.ai/zen/go/v1`.
+//! `cargo run -p quickstart --features live -- --live` holds one conversation with OpenCode Go
+//! instead, with the key in `OPENCODE_API_KEY`. `OPENCODE_BASE_URL` names a gateway other than
+//! `https://opencode.ai/zen/go/v1`.
 
 use std::env;
 use std::process::ExitCode;
@@ -34,7 +34,10 @@ async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let result = match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => with_test_gateway().await,
-        ["--live"] => live().await,
+        ["--live"] if cfg!(feature = "live") => live().await,
+        ["--live"] => Err(anyhow::anyhow!(
+            "`--live` needs TLS: cargo run -p quickstart --features live -- --live"
+        )),
         _ => Err(anyhow::anyhow!("the only argument is `--live`")),
     };
     match result {
@@ -58,13 +61,12 @@ async fn with_test_gateway() -> Result<()> {
     };
 
     println!("A client without the middleware:");
-    let url = gateway.url("/zen/go/v1/chat/completions");
     // It carries no session, so it needs no redirect policy.
     let plain = reqwest::Client::builder().no_proxy().build()?;
     let refusal = plain
-        .post(url)
+        .post(gateway.url("/zen/go/v1/chat/completions"))
         .bearer_auth(Gateway::KEY)
-        .body("{}")
+        .json(&json!({"model": MODEL, "messages": [{"role": "user", "content": QUESTIONS[0]}]}))
         .send()
         .await?;
     println!("  {}: {}\n", refusal.status(), refusal.text().await?);

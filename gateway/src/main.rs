@@ -1,6 +1,7 @@
 //! Shows which of an agent's calls miss their session: a test gateway that answers like
 //! OpenCode Zen and Go, or a proxy of the real one, with a line and a page for each call.
 
+mod answer;
 mod bases;
 mod check;
 mod command;
@@ -8,6 +9,7 @@ mod copy;
 mod decode;
 mod exchange;
 mod journal;
+mod json;
 mod options;
 mod output;
 mod page;

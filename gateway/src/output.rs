@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 use reqwest_opencode_session::testing::SeenRequest;
 
+use crate::json;
 use crate::options::Options;
 use crate::terminal;
 
@@ -78,7 +79,7 @@ impl Output {
                 }
                 writeln!(writer, "{}", terminal::line(request, zone, width()))
             }
-            Self::Json(writer) => writeln!(writer, "{}", request.to_json()),
+            Self::Json(writer) => writeln!(writer, "{}", json::of_call(request)),
             Self::Nothing => Ok(()),
         }
     }

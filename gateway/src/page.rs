@@ -23,6 +23,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::bases;
 use crate::journal::{Conversation, Journal, stands_out_for};
+use crate::json;
 
 /// What the page shows.
 pub struct Page {
@@ -59,19 +60,25 @@ impl Page {
         Router::new()
             .route(
                 "/",
-                file(include_str!("page.html"), "text/html; charset=utf-8"),
+                file(
+                    include_str!("../page/page.html"),
+                    "text/html; charset=utf-8",
+                ),
             )
             .route(
                 "/page.css",
-                file(include_str!("page.css"), "text/css; charset=utf-8"),
+                file(include_str!("../page/page.css"), "text/css; charset=utf-8"),
             )
             .route(
                 "/page.js",
-                file(include_str!("page.js"), "text/javascript; charset=utf-8"),
+                file(
+                    include_str!("../page/page.js"),
+                    "text/javascript; charset=utf-8",
+                ),
             )
             .route(
                 "/favicon.svg",
-                file(include_str!("favicon.svg"), "image/svg+xml"),
+                file(include_str!("../page/favicon.svg"), "image/svg+xml"),
             )
             .route("/api/state", get(state))
             .route("/api/calls", get(calls))
@@ -165,7 +172,7 @@ async fn conversations(State(page): State<Arc<Page>>, Query(search): Query<Searc
 
 async fn call(State(page): State<Arc<Page>>, Path(number): Path<u64>) -> Response {
     match page.journal.log.get(number) {
-        Some(request) => Json(request.to_json()).into_response(),
+        Some(request) => Json(json::of_call(&request)).into_response(),
         None => {
             let message = json!({"error": format!("call {number} is not kept")});
             (StatusCode::NOT_FOUND, Json(message)).into_response()
@@ -283,7 +290,7 @@ fn listed(requests: Vec<SeenRequest>) -> Vec<Value> {
 }
 
 fn in_list(request: &SeenRequest) -> Value {
-    let mut call = request.to_json();
+    let mut call = json::of_call(request);
     let user_agent = request.headers.get(USER_AGENT);
     call["user_agent"] = user_agent.map_or(Value::Null, |value| {
         String::from_utf8_lossy(value.as_bytes()).into()

@@ -1,42 +1,47 @@
-//! The forwarding proxy among the examples.
+//! What the proxy promises, over real sockets.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures::StreamExt;
 use futures::channel::mpsc;
 use http::StatusCode;
+use proxy::{Settings, router};
 use reqwest_opencode_session::testing::Gateway;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use self::example::{Settings, router};
-use crate::support::{CHAT, Elsewhere, PROMPT, plain_client};
+const CHAT: &str = "/zen/go/v1/chat/completions";
+const PROMPT: &str = r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#;
 
-#[allow(dead_code, reason = "here nobody calls its `main`")]
-#[path = "../../examples/proxy.rs"]
-mod example;
+/// Serves on a free port; returns the origin.
+async fn serve(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, router).into_future());
+    format!("http://{address}")
+}
 
 /// Starts the proxy for the tenants `ada` and `ben`, whose names are their keys, and returns its
 /// URL.
 async fn start(upstream: String) -> String {
     let tenants = ["ada", "ben"].map(|name| (name.to_owned(), name.to_owned()));
-    let proxy = router(Settings {
+    let settings = Settings {
         upstream,
         key: Gateway::KEY.to_owned(),
         secret: "secret".to_owned(),
         tenants: HashMap::from(tenants),
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, proxy.unwrap()).into_future());
-    format!("http://{address}")
+    };
+    serve(router(settings).unwrap()).await
 }
 
 fn call(proxy: &str, tenant: &str) -> reqwest::RequestBuilder {
-    let call = plain_client().post(format!("{proxy}{CHAT}"));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let call = client.post(format!("{proxy}{CHAT}"));
     call.bearer_auth(tenant).body(PROMPT)
 }
 
@@ -92,13 +97,12 @@ async fn an_unknown_tenant_gets_nowhere() {
 #[tokio::test]
 async fn an_answer_arrives_piece_by_piece() {
     let (pieces, answer) = mpsc::unbounded::<Result<Bytes, std::io::Error>>();
-    let answer = std::sync::Mutex::new(Some(answer));
-    let upstream = Elsewhere::start(move |_| {
+    let answer = Arc::new(Mutex::new(Some(answer)));
+    let upstream = Router::new().fallback(async move || {
         let answer = answer.lock().unwrap().take().unwrap();
         Response::new(Body::from_stream(answer))
-    })
-    .await;
-    let proxy = start(format!("http://{}", upstream.address)).await;
+    });
+    let proxy = start(serve(upstream).await).await;
     let answer = call(&proxy, "ada").send().await.unwrap();
     let mut answer = answer.bytes_stream();
 

@@ -1,6 +1,6 @@
 //! hyper-util's client: `apply` works on any `http::Request`.
 //!
-//! `cargo run --example hyper_client --features testing`
+//! `cargo run -p hyper-client`
 
 use std::error::Error;
 

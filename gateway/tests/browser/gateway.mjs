@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 
 const PROGRAM = process.env.OPENCODE_GATEWAY
-  ?? new URL("../../target/release/opencode-gateway", import.meta.url).pathname;
+  ?? new URL("../../../target/release/opencode-gateway", import.meta.url).pathname;
 
 // A signal that ends the tests also ends the programs that they started.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));

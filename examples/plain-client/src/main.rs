@@ -1,6 +1,6 @@
 //! A plain `reqwest::Client`: one more line in each call.
 //!
-//! `cargo run --example plain_client --features testing`
+//! `cargo run -p plain-client`
 
 use std::error::Error;
 

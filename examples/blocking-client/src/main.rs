@@ -1,6 +1,6 @@
 //! A program without `async`: one more line in each call.
 //!
-//! `cargo run --example blocking --features blocking,testing`
+//! `cargo run -p blocking-client`
 
 use std::error::Error;
 

@@ -8,7 +8,6 @@ if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; th
     $sudo apt-get update
     $sudo apt-get install --yes chromium
 fi
-cargo build --release --manifest-path ../../Cargo.toml --target-dir ../../target \
-    --features gateway --bin opencode-gateway
+cargo build --release --manifest-path ../../Cargo.toml --target-dir ../../../target
 npm ci --no-audit --no-fund
 exec npm run --silent "${1:-test}"
