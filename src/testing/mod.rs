@@ -71,12 +71,13 @@ mod continuity;
 mod endpoint;
 mod failure;
 mod gateway;
-#[cfg_attr(not(test), allow(dead_code))] // Until prompts are read by it.
 mod json;
 mod log;
 mod outcome;
+mod outline;
 mod prices;
 mod prompt;
+mod quotes;
 mod reply;
 mod routing;
 mod seen;

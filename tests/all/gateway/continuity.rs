@@ -122,6 +122,7 @@ fn shared(conversation: u64, other: u64) -> Vec<Mark> {
     vec![Mark::Shared {
         conversation,
         other,
+        back: other > conversation,
     }]
 }
 
