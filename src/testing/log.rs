@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Bytes;
 use tokio::sync::watch;
@@ -47,7 +48,8 @@ use super::seen::{Mark, SeenRequest, agent};
 /// call belongs to which conversation, whatever the headers say.
 ///
 /// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that does
-///   not ask a model, such as one for the list of models, needs no session.
+///   not ask a model, such as one for the list of models, needs no session, and never stands out. A
+///   session is not missing where there is no such path: where the answer is 404.
 /// - **Conversations** are judged when an answer's status is known. A call that was refused is
 ///   ignored. One that could not be [read](SeenRequest::unread) is not judged, and the assertions
 ///   about conversations name it.
@@ -295,11 +297,21 @@ impl Log {
     pub fn record(&self, head: &Parts, body: impl Into<Bytes>) -> u64 {
         // Copied, because it may be a slice of a larger buffer.
         let body = Bytes::copy_from_slice(&body.into());
-        self.push(Unrecorded::read(head, Some(body)), None)
+        let unrecorded = Unrecorded::read(head, Some(body));
+        let number = self.number();
+        self.push(number, unrecorded, None);
+        number
     }
 
-    /// Records a request, and how it was answered if that is known.
-    pub(super) fn push(&self, unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
+    /// Returns the number of a request that is about to be recorded.
+    pub(super) fn number(&self) -> u64 {
+        let mut records = self.records();
+        records.last += 1;
+        records.last
+    }
+
+    /// Records a request under its number, and how it was answered if that is known.
+    pub(super) fn push(&self, number: u64, unrecorded: Unrecorded, answer: Option<&Answer>) {
         let Unrecorded { request, prompt } = unrecorded;
         // What takes long is done before the lock.
         let outline = prompt.map(|prompt| Box::new(prompt.outline));
@@ -308,12 +320,11 @@ impl Log {
             GivenAnswer::of(answer, &pieces.unwrap_or_default())
         });
         self.change(|records| {
-            let number = records.push(request, outline);
+            records.push(number, request, outline);
             if let Some(answer) = answer {
                 records.answer(number, answer, given);
             }
-            number
-        })
+        });
     }
 
     /// Records how a request was answered, as far as that is known. A field that is `None` in the
@@ -516,9 +527,7 @@ impl Records {
         }
     }
 
-    fn push(&mut self, mut request: SeenRequest, outline: Option<Box<Outline>>) -> u64 {
-        self.last += 1;
-        let number = self.last;
+    fn push(&mut self, number: u64, mut request: SeenRequest, outline: Option<Box<Outline>>) {
         request.number = number;
         if let Some(body) = &request.body {
             self.bodies.insert(number, body.len());
@@ -538,7 +547,6 @@ impl Records {
         while self.requests.len() > self.limits.requests.max(1) {
             self.drop_the_oldest();
         }
-        number
     }
 
     /// Keeps what is needed once the status or the answer of a call is known.
@@ -570,6 +578,10 @@ impl Records {
             return;
         };
         request.take(answer);
+        if request.status == Some(StatusCode::NOT_FOUND) {
+            // No gateway has this path, so that no session is missing there.
+            request.marks.retain(|mark| *mark != Mark::Missing);
+        }
         match answer.status {
             Some(status) if status.is_success() => {
                 if let Some(Pending { outline, pieces }) = self.waited(number) {
@@ -714,7 +726,7 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, StatusCode};
+    use http::Request;
     use serde_json::{Value, json};
 
     use super::*;
