@@ -8,6 +8,7 @@
 //! | a plain client that becomes a `ClientWithMiddleware` | [`error_type`] |
 //! | reqwest-retry, reqwest-tracing, server-sent events | [`chain`] |
 //! | an ambient session of its own | [`own_session`] |
+//! | an engine behind `&mut self`, with ids of its own | [`engine`] |
 //! | a URL, and headers as pairs of strings | [`string_headers`] |
 //! | blocking code, or `spawn_blocking` | [`blocking`] |
 //! | an HTTP trait of its own, hyper or tower | [`http_trait`] |
@@ -48,6 +49,9 @@ pub mod client_per_call {}
 
 #[doc = include_str!("compaction.md")]
 pub mod compaction {}
+
+#[doc = include_str!("engine.md")]
+pub mod engine {}
 
 #[doc = include_str!("error_type.md")]
 pub mod error_type {}

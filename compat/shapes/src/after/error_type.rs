@@ -69,7 +69,7 @@ fn http_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a reqwest::Error
 /// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
-        .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
+        .with_session(Session::new().with_parent(Session::current()))
         .await
         .with_context(|| format!("the conversation with {} broke off", provider.model))
 }

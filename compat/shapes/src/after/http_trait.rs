@@ -68,7 +68,7 @@ impl Provider {
 /// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
-        .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
+        .with_session(Session::new().with_parent(Session::current()))
         .await
         .with_context(|| format!("the conversation with {} broke off", provider.model))
 }

@@ -37,7 +37,7 @@ impl Agent {
     /// An agent's conversation. A subagent's runs inside it.
     pub async fn converse(&self, prompts: &[&str]) -> Result<()> {
         self.answer_all(prompts)
-            .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
+            .with_session(Session::new().with_parent(Session::current()))
             .await
             .with_context(|| format!("the conversation with {} broke off", self.model))
     }

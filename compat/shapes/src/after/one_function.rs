@@ -49,7 +49,7 @@ impl Provider {
 
 /// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, model: &str, prompts: &[&str]) -> Result<()> {
-    let session = Session::current().map_or_else(Session::new, |outer| outer.subagent());
+    let session = Session::new().with_parent(Session::current());
     for prompt in prompts {
         let turn = answer(provider, model, prompt);
         turn.with_session(session.turn()).await?;

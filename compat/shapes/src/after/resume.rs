@@ -27,9 +27,6 @@ impl Conversation {
 
 /// Makes a session from ids that are stored as text.
 pub fn session(id: &str, parent: Option<&str>) -> Result<Session> {
-    let session = Session::from(id.parse::<SessionId>()?);
-    Ok(match parent {
-        Some(parent) => session.with_parent(parent.parse()?),
-        None => session,
-    })
+    let parent: Option<SessionId> = parent.map(str::parse).transpose()?;
+    Ok(Session::try_from(id)?.with_parent(parent))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use futures::TryStreamExt;
 use reqwest::{Client, Response, Url};
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession};
+use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession, header};
 use serde_json::json;
 
 static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
@@ -45,8 +45,8 @@ impl Provider {
         let body = json!({"model": self.model, "stream": stream, "messages": messages});
         let mut headers = self.headers.clone();
         headers.push(("content-type".to_owned(), "application/json".to_owned()));
-        for (name, value) in &OPENCODE.headers_for(&url)? {
-            if !headers.iter().any(|(own, _)| name == own.as_str()) {
+        if !headers.iter().any(|(own, _)| header::SESSION == **own) {
+            for (name, value) in &OPENCODE.headers_for(&url)? {
                 headers.push((name.to_string(), value.to_str()?.to_owned()));
             }
         }
@@ -69,7 +69,7 @@ impl Provider {
 /// An agent's conversation. A subagent's runs inside it.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     answer_all(provider, prompts)
-        .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
+        .with_session(Session::new().with_parent(Session::current()))
         .await
         .with_context(|| format!("the conversation with {} broke off", provider.model))
 }

@@ -39,7 +39,7 @@ fn each_page_has_the_whole_file_that_runs() {
         assert_eq!(block(&page).len(), code.count(), "{name}.md");
         shapes += 1;
     }
-    assert_eq!(shapes, 14);
+    assert_eq!(shapes, 15);
 }
 
 #[test]
@@ -48,5 +48,5 @@ fn each_adoption_takes_no_more_lines_than_promised() {
     let output = Command::new(lines).output().unwrap();
     let counts = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{counts}");
-    assert_eq!(counts.lines().count(), 8, "{counts}");
+    assert_eq!(counts.lines().count(), 9, "{counts}");
 }
