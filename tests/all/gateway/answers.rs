@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply};
+use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply, SeenRequest};
 use serde_json::{Value, json};
 
 use super::support::{GENERATE, chat_in, client, message_of, post, start, streaming, user};
@@ -922,6 +922,27 @@ async fn faults_happen_in_the_order_in_which_they_were_told_and_as_often() {
         .map(|r| r.status.unwrap().as_u16())
         .collect();
     assert_eq!(seen, statuses);
+}
+
+#[tokio::test]
+async fn a_failure_for_calls_of_a_kind_waits_for_them() {
+    let gateway = start();
+    let is_of =
+        |model: &'static str| move |call: &SeenRequest| call.model.as_deref() == Some(model);
+    gateway.fail_to(2, is_of("a"), Failure::Unavailable);
+    gateway.fail_next(1, Failure::GoUsageLimit);
+    gateway.fail_to(1, is_of("b"), Failure::ModelUnavailable);
+    for (model, status) in [
+        ("b", 429),
+        ("a", 503),
+        ("b", 400),
+        ("b", 200),
+        ("a", 503),
+        ("a", 200),
+    ] {
+        let response = chat_in(&gateway, "s", &json!({"model": model})).await;
+        assert_eq!(response.status(), status, "{model}");
+    }
 }
 
 #[tokio::test]
