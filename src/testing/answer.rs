@@ -18,13 +18,20 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// What the gateway bills, in US dollars.
     pub cost: Option<f64>,
-    /// What the model said, up to its first 64 KiB, by which a compaction is recognised.
+    /// Its id, which a call in the Responses format may name as its `previous_response_id`.
+    pub id: Option<String>,
+    /// What the model said, without its thoughts, up to its first [64 KiB](Self::LONGEST_TEXT).
     pub text: Option<String>,
     /// Whether it has ended: whether this is all that will be known of it.
     pub ended: bool,
+    /// The tools that the model called.
+    pub tool_calls: Vec<ToolCall>,
 }
 
 impl Answer {
+    /// How much of a text is kept, in bytes.
+    pub const LONGEST_TEXT: usize = 64 << 10;
+
     /// Returns an answer of which only the status is known.
     pub fn with_status(status: StatusCode) -> Self {
         Self {
@@ -32,6 +39,18 @@ impl Answer {
             ..Self::default()
         }
     }
+}
+
+/// A call of a tool, as a model asked for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ToolCall {
+    /// Its id, unless the wire format has none.
+    pub id: Option<String>,
+    /// The name of the tool.
+    pub name: String,
+    /// The arguments, as JSON.
+    pub arguments: String,
 }
 
 /// The tokens of a call.

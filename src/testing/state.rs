@@ -287,6 +287,8 @@ impl State {
         outcome.answer.cost = completion.cost.parse().ok();
         outcome.answer.provider = Some(provider);
         outcome.answer.usage = Some(usage);
+        outcome.answer.id = Some(completion.answer_id());
+        outcome.answer.tool_calls.extend(completion.tool_call());
         if let Reply::Text(text) = reply {
             outcome.answer.text = Some(text);
         }
