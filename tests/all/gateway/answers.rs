@@ -520,6 +520,63 @@ async fn a_body_that_is_no_json_is_an_internal_error_before_the_key_is_looked_at
 }
 
 #[tokio::test]
+async fn what_javascript_reads_as_json_is_answered() {
+    let gateway = start();
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let ask = |content: &str, field: &str| {
+        let content = content.as_bytes();
+        let message = [br#"{"role": "user", "content": ""#, content, br#""}"#].concat();
+        let contents = [
+            br#"{"role": "user", "parts": [{"text": ""#,
+            content,
+            br#""}]}"#,
+        ]
+        .concat();
+        let field = field.as_bytes();
+        [
+            br#"{"model": "kimi-k3", "messages": ["#,
+            &message[..],
+            br#"], "contents": ["#,
+            &contents,
+            br#"], "metadata": "#,
+            field,
+            b"}",
+        ]
+        .concat()
+    };
+    for (path, key, scheme, _) in ENDPOINTS {
+        for (body, words) in [
+            (ask(r"Where is it? \ud83d", "null"), "Where is it? \u{fffd}"),
+            (ask(r"\ude00 Where is it?", "null"), "\u{fffd} Where is it?"),
+            (ask("Hello", &deep(100_000)), "Hello"),
+            (ask("Hello", "[1e999, -1e999, 1e-999]"), "Hello"),
+            (ask("Hello", r#"{"a": 1, "a": 2}"#), "Hello"),
+            (
+                ["\u{feff}".as_bytes(), &ask("Hello", "0")].concat(),
+                "Hello",
+            ),
+        ] {
+            let request = post(&gateway, path)
+                .header(key, format!("{scheme}{}", Gateway::KEY))
+                .header("x-opencode-session", "s");
+            let response = request.body(body).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{path}: {words}");
+            let seen = gateway.take_requests().remove(0);
+            assert_eq!(seen.prompt.as_deref(), Some(words), "{path}");
+        }
+    }
+    // A byte that is no character.
+    let mut body = ask("Hello?", "null");
+    let at = body.windows(6).position(|text| text == b"Hello?").unwrap();
+    body[at + 5] = 0xff;
+    let request = post(&gateway, "/zen/v1/chat/completions").bearer_auth(Gateway::KEY);
+    let response = request.body(body).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = gateway.take_requests().remove(0);
+    assert_eq!(seen.prompt.as_deref(), Some("Hello\u{fffd}"));
+}
+
+#[tokio::test]
 async fn a_model_that_is_none_of_the_gateways_is_refused() {
     let gateway = Gateway::builder().models(["m"]).start().unwrap();
     for (body, status) in [
