@@ -289,8 +289,8 @@ impl State {
         outcome.answer.usage = Some(usage);
         outcome.answer.id = Some(completion.answer_id());
         outcome.answer.tool_calls.extend(completion.tool_call());
-        if let Reply::Text(text) = reply {
-            outcome.answer.text = Some(text);
+        if let Reply::Text(text) = &reply {
+            outcome.answer.say(text);
         }
         match failure {
             Some(Failure::Delay(delay)) => outcome.delay = delay,

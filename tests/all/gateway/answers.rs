@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply, SeenRequest};
+use reqwest_opencode_session::testing::{Failure, Gateway, Mark, Provider, Reply, SeenRequest};
 use serde_json::{Value, json};
 
 use super::support::{GENERATE, chat_in, client, message_of, post, start, streaming, user};
@@ -1074,7 +1074,7 @@ async fn a_client_that_leaves_before_the_answer_has_none() {
 async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
     let gateway = start();
     // More than the buffers on the way can hold.
-    let long = Reply::Text(format!("{} ", "x".repeat(1 << 20)).repeat(32));
+    let long = Reply::Text(format!("{} ", "x".repeat(1 << 20)).repeat(12));
     for (path, tokens) in [
         ("/zen/go/v1/chat/completions", false),
         ("/zen/go/v1/responses", false),
@@ -1106,6 +1106,30 @@ async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
         );
         assert_eq!(seen.prompt_tokens > 0, tokens, "{path}");
         gateway.take_requests();
+    }
+}
+
+#[tokio::test]
+async fn of_an_answer_that_was_cut_only_what_was_sent_is_known_later() {
+    let words = |from: usize| -> String {
+        let words = (from..from + 40).map(|number| format!("word{} ", number * number));
+        words.collect()
+    };
+    for (quoted, marked) in [(words(0), true), (words(60), false)] {
+        let gateway = start();
+        gateway.reply_next(Reply::Text(words(0) + &words(40) + &words(80)));
+        gateway.fail_next(1, Failure::CloseMidAnswer);
+        let body = json!({"model": "m", "stream": true, "messages": [user("Hello")]});
+        chat_in(&gateway, "s", &body)
+            .await
+            .bytes()
+            .await
+            .unwrap_err();
+        let body = json!({"model": "m", "messages": [user(&format!("What is this? {quoted}"))]});
+        chat_in(&gateway, "t", &body).await;
+        let marks = gateway.requests().remove(1).marks;
+        let quotes = marks.iter().any(|mark| matches!(mark, Mark::Quotes { .. }));
+        assert_eq!(quotes, marked, "{marks:?}");
     }
 }
 
