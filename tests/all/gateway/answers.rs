@@ -664,10 +664,13 @@ async fn replies_that_nobody_chose_can_be_told_apart() {
 async fn a_call_by_websocket_is_sent_to_http_at_once_and_is_no_call() {
     let gateway = start();
     for (path, ..) in ENDPOINTS {
-        for upgrade in ["websocket", "WebSocket"] {
-            let request = client().get(gateway.url(path));
-            let request = request.header("connection", "Upgrade");
-            let response = request.header("upgrade", upgrade).send().await.unwrap();
+        for (name, value) in [
+            ("upgrade", "websocket"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ] {
+            let request = client().get(gateway.url(path)).header(name, value);
+            let response = request.send().await.unwrap();
             assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED, "{path}");
             assert!(response.headers().contains_key("upgrade"), "{path}");
         }
