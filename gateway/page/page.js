@@ -758,28 +758,58 @@ pause.addEventListener("click", () => {
 
 // How to connect a client
 
-function drawConnect({ mode, upstream, bases, key, try: command, totals: { calls } }) {
+/** The name of the client whose setup is shown. */
+let setupShown = null;
+
+function drawConnect({ mode, upstream, setups, try: command, totals: { calls } }) {
   byId("mode").textContent = upstream
     ? `forwards calls to ${upstream}`
     : "answers on this machine, and calls no model";
   const connect = byId("connect");
   if (connect.hidden) connect.open = calls === 0;
   connect.hidden = false;
-  const line = (label, name, text, what) => h("li", {},
-    h("span", { class: "sdk" }, label, name && h("code", { class: "variable" }, name)),
-    h("code", { class: "value" }, text), copyButton(text, what));
-  morphChildren(byId("bases"), [
-    h("p", {}, "Give your client one of these base URLs, and see which of its calls miss the "
-      + "session."),
-    h("ul", {},
-      bases.map(({ sdk, variable, url }) => line(sdk, variable, url, `the base URL for ${sdk}`)),
-      key && line("Key for all of them", null, key, "the key")),
-    mode === "upstream" && h("p", {}, "Use your own key. It is forwarded with each call, and is "
-      + "neither shown nor stored."),
-    h("p", {}, "Or make a first call from a terminal:"),
-    h("div", { class: "command" }, h("pre", {}, h("code", {}, command)),
-      copyButton(command, "the command")),
+  const all = [...setups, { name: "curl", title: "curl", commands: command }];
+  const shown = all.find(({ name }) => name === setupShown) ?? all[0];
+  const tab = ({ name, title }) => h("button", {
+    type: "button", role: "tab", id: `tab-${name}`, "data-setup": name,
+    "aria-controls": "setup", "aria-selected": String(name === shown.name),
+    tabindex: name === shown.name ? 0 : -1,
+  }, title);
+  morphChildren(byId("setups"), [
+    h("div", { role: "tablist", "aria-label": "Client" }, all.map(tab)),
+    h("div", { role: "tabpanel", id: "setup", "aria-labelledby": `tab-${shown.name}` },
+      h("p", {}, shown.name === "curl"
+        ? "Makes a first call, from a terminal:"
+        : `Paste this into a terminal, and start ${shown.title.replace(/ SDKs$/, " programs")} `
+          + "there:"),
+      h("div", { class: "command" },
+        h("pre", { tabindex: 0, "aria-label": "Commands" }, h("code", {}, shown.commands)),
+        copyButton(shown.commands, "the commands"))),
+    mode === "upstream" && h("p", {}, "OPENCODE_API_KEY is your own key. It is forwarded with each "
+      + "call, and is neither shown nor stored."),
   ].filter(Boolean));
+  drawConnect.again = () => drawConnect({ mode, upstream, setups, try: command, totals });
+}
+
+byId("setups").addEventListener("click", (event) => {
+  const { setup } = event.target.dataset;
+  if (setup) showSetup(setup);
+});
+
+byId("setups").addEventListener("keydown", (event) => {
+  const tabs = [...byId("setups").querySelectorAll("[role=tab]")];
+  const at = tabs.indexOf(event.target);
+  const steps = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 };
+  if (at < 0 || !(event.key in steps)) return;
+  event.preventDefault();
+  const tab = tabs.at(steps[event.key] % tabs.length);
+  showSetup(tab.dataset.setup);
+  tab.focus();
+});
+
+function showSetup(name) {
+  setupShown = name;
+  drawConnect.again();
 }
 
 // One call, or one conversation

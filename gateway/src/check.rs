@@ -9,9 +9,9 @@ use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use tokio::sync::watch;
 
 use crate::FAILURE;
-use crate::bases;
 use crate::command::Exit;
 use crate::journal::{Journal, Totals};
+use crate::setup::{Client, Place};
 use crate::terminal::harmless;
 
 /// The result of a check.
@@ -240,12 +240,18 @@ impl Check<'_> {
             Verdict::NoCall => {
                 let mut text =
                     String::from("because no call to a model was seen. The command was given:");
-                for base in bases::bases(self.origin) {
-                    let _ = write!(text, "\n  {}={}", base.variable, base.url);
+                let place = Place {
+                    origin: self.origin,
+                    key: None,
+                };
+                for client in [Client::Openai, Client::Anthropic, Client::Google] {
+                    let (name, url) = client.setup(place).variables.swap_remove(0);
+                    let _ = write!(text, "\n  {name}={url}");
                 }
                 text.push_str(
-                    "\nDoes its client read one of these? \
-                    Does the command wait for its calls to end?",
+                    "\nand what opencode, Claude Code, Qwen Code and aider read. Others need more: \
+                    `opencode-gateway --setup NAME` says what, and --listen 8787 lets the check \
+                    listen there. Does the command wait for its calls to end?",
                 );
                 text
             }

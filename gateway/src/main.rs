@@ -2,7 +2,6 @@
 //! OpenCode Zen and Go, or a proxy of the real one, with a line and a page for each call.
 
 mod answer;
-mod bases;
 mod check;
 mod command;
 mod copy;
@@ -15,6 +14,7 @@ mod output;
 mod page;
 mod server;
 mod service;
+mod setup;
 mod signals;
 mod summary;
 mod terminal;
@@ -44,6 +44,7 @@ use crate::output::{Output, Voice};
 use crate::page::Page;
 use crate::server::Server;
 use crate::service::Service;
+use crate::setup::Place;
 use crate::signals::Signals;
 use crate::summary::Summary;
 use crate::watch::{Watch, Watching};
@@ -104,6 +105,13 @@ fn one_line(error: &clap::Error) -> String {
 
 #[tokio::main]
 async fn run(options: Options) -> Result<u8> {
+    if let Some(client) = options.setup {
+        let origin = setup::origin(options.address());
+        let key = options.upstream.is_none().then_some(Gateway::KEY);
+        let origin = &origin;
+        Voice::Stdout.say(&client.setup(Place { origin, key }));
+        return Ok(0);
+    }
     // The arguments are checked first, before anything is started.
     let output = Output::of(&options)?;
     let key = options.key_of_check()?;
@@ -116,16 +124,16 @@ async fn run(options: Options) -> Result<u8> {
             https://opencode.ai"
         );
     }
-    let origin = bases::origin(address);
+    let origin = setup::origin(address);
     let service = Service::start(&options)?;
 
     let voice = Voice::of(&options);
     let own_key = service.gateway.as_ref().map(|_| Gateway::KEY);
     let welcome = Welcome {
+        address,
         origin: &origin,
         upstream: options.upstream.as_ref(),
         proxy: service.forward.proxy(),
-        is_public: !address.ip().is_loopback(),
         key: own_key,
     };
     if !options.check {

@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::bases;
 use crate::journal::{Conversation, Journal, stands_out_for};
 use crate::json;
+use crate::setup::{self, Place};
 
 /// What the page shows.
 pub struct Page {
@@ -113,14 +113,18 @@ async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
     let (conversations, more_conversations) = page_of(MOST, |count| {
         journal.conversations(u64::MAX, count, |_| true)
     });
+    let place = Place {
+        origin: &page.origin,
+        key: page.key.as_deref(),
+    };
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "mode": if page.upstream.is_some() { "upstream" } else { "loopback" },
         "upstream": page.upstream,
         "address": page.origin,
         "key": page.key,
-        "bases": bases::bases(&page.origin),
-        "try": bases::first_call(&page.origin, page.key.as_deref(), &page.session),
+        "setups": setup::all(place),
+        "try": setup::first_call(place, &page.session),
         "totals": journal.totals(),
         "conversations": conversations,
         "more_conversations": more_conversations,

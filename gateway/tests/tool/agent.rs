@@ -212,7 +212,15 @@ fn retrying() {
 /// Prints the environment variables that the SDKs read.
 fn environment() {
     for (name, value) in env::vars() {
-        let is_told = ["_BASE_URL", "_API_KEY", "_TOKEN", "_PROXY", "_proxy"];
+        let is_told = [
+            "_BASE_URL",
+            "_API_BASE",
+            "_CONFIG_CONTENT",
+            "_API_KEY",
+            "_TOKEN",
+            "_PROXY",
+            "_proxy",
+        ];
         if is_told.iter().any(|end| name.ends_with(end)) {
             println!("{name}={value}");
         }

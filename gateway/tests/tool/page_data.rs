@@ -48,8 +48,16 @@ fn it_tells_where_it_is_and_how_to_begin() {
     assert_eq!(state["mode"], "loopback");
     assert_eq!(state["address"], program.origin);
     assert_eq!(state["key"], "loopback-key");
-    assert_eq!(state["bases"][0]["variable"], "OPENAI_BASE_URL");
-    assert_eq!(state["bases"][0]["url"], program.url("/zen/go/v1"));
+    let openai = &state["setups"][0];
+    assert_eq!(
+        (&openai["name"], &openai["title"]),
+        (&json!("openai"), &json!("OpenAI SDKs"))
+    );
+    let told = format!("export OPENAI_BASE_URL={}\n", program.url("/zen/go/v1"));
+    assert!(
+        openai["commands"].as_str().unwrap().contains(&told),
+        "{openai}"
+    );
     let command = state["try"].as_str().unwrap();
     assert!(
         command.starts_with(&format!("curl {}", program.url(PATH))),
