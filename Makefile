@@ -135,8 +135,10 @@ mutants:
 		-C=--features=blocking,serde,testing,tower,tracing -C=--lib -C=--test=all -C=--test=tracing
 	$(MUTANTS) --output target/mutants/gateway --package opencode-gateway -C=--bins -C=--test=tool
 
-# Each fuzz target for ten minutes. Needs a nightly toolchain and cargo-fuzz.
+# Whether JSON is read as Node reads it, and each fuzz target for ten minutes. Needs Node.js, a
+# nightly toolchain and cargo-fuzz.
 fuzz:
+	cargo test --manifest-path fuzz/Cargo.toml
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
 		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
 	done

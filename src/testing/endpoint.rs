@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use http::Method;
+use http::header::UPGRADE;
+use http::request::Parts;
+use http::{HeaderValue, Method};
 
 /// The wire formats of calls to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +34,8 @@ pub(super) enum Family {
 pub(super) enum Asks {
     /// An answer of a model.
     Model(Call),
-    /// The list of models.
-    Models,
+    /// The list of models, which may need a key.
+    Models { key: bool },
     /// How much of Go's limits is used.
     Usage,
     /// The classifier.
@@ -95,10 +97,14 @@ impl Endpoint {
             None => (false, rest),
         };
         let asks = match (family, method) {
-            (Family::Inference, &Method::GET) if rest == "v1/models" && !go => Asks::Models,
+            (_, &Method::GET) if rest == "v1/models" => Asks::Models { key: false },
+            (_, &Method::GET) if rest == "v1/usage" && go => Asks::Usage,
             (Family::Inference, _) if rest.starts_with("v1/") && !go => Asks::Gone,
-            (Family::Inference, &Method::GET) if rest == "openai/v1/models" => Asks::Models,
-            (Family::Inference, &Method::POST) if rest.starts_with("systemone/v1/") => {
+            // That it needs a key is reported; the documented path above needs none.
+            (Family::Inference, &Method::GET) if rest == "openai/v1/models" => {
+                Asks::Models { key: true }
+            }
+            (Family::Inference, &Method::POST) if rest == "systemone/v1/systemone" => {
                 Asks::SystemOne
             }
             (Family::Inference, &Method::POST) => {
@@ -110,8 +116,6 @@ impl Endpoint {
                 };
                 Asks::Model(call.directly_below(base, rest)?)
             }
-            (Family::Zen, &Method::GET) if rest == "v1/models" => Asks::Models,
-            (Family::Zen, &Method::GET) if rest == "v1/usage" && go => Asks::Usage,
             (Family::Zen, &Method::POST) if rest == "v1/systemone" => Asks::SystemOne,
             (Family::Zen, &Method::POST) => {
                 let call = Call::at_end_of(path)?;
@@ -125,9 +129,13 @@ impl Endpoint {
         Some(Self { family, go, asks })
     }
 
-    /// Returns whether its list of models needs a key.
-    pub fn lists_models_with_a_key(&self) -> bool {
-        self.family == Family::Inference
+    /// Returns whether a request that opens a WebSocket does so on a path of calls.
+    pub fn is_call_by_websocket(head: &Parts) -> bool {
+        let upgrade = head.headers.get(UPGRADE).map(HeaderValue::as_bytes);
+        head.method == Method::GET
+            && upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+            && Self::of(&Method::POST, head.uri.path())
+                .is_some_and(|endpoint| matches!(endpoint.asks, Asks::Model(_)))
     }
 
     /// Returns the headers that may carry the key.
@@ -205,10 +213,15 @@ impl fmt::Display for NotFound<'_> {
             Some(Format::Messages) => {
                 f.write_str(": the base URL of an Anthropic SDK ends before /v1.")
             }
-            Some(Format::GenerateContent) => f.write_str(
-                ": the base URL of a Google SDK ends before the version, \
-                which is v1 on /zen and v1beta on /inference.",
-            ),
+            Some(Format::GenerateContent) => {
+                let zen = nearest.starts_with("/zen/");
+                let version = if zen { "v1" } else { "v1beta" };
+                write!(
+                    f,
+                    ": the base URL of a Google SDK ends before the version, \
+                    which google-genai takes from HttpOptions(api_version=\"{version}\").",
+                )
+            }
             None => f.write_str("."),
         }
     }
@@ -238,6 +251,7 @@ impl NotFound<'_> {
                 (Method::POST, "responses"),
                 (Method::POST, "messages"),
                 (Method::GET, "models"),
+                (Method::POST, "systemone"),
             ] {
                 paths.push((method, format!("/zen{go}/v1/{call}")));
             }
@@ -245,7 +259,9 @@ impl NotFound<'_> {
                 (Method::POST, "openai/v1/chat/completions"),
                 (Method::POST, "openai/v1/responses"),
                 (Method::POST, "anthropic/v1/messages"),
+                (Method::GET, "v1/models"),
                 (Method::GET, "openai/v1/models"),
+                (Method::POST, "systemone/v1/systemone"),
             ] {
                 paths.push((method, format!("/inference{go}/{call}")));
             }
@@ -253,7 +269,9 @@ impl NotFound<'_> {
             paths.push((Method::POST, google));
         }
         paths.push((Method::POST, format!("/zen/v1/models/{model}:{action}")));
-        paths.push((Method::GET, "/zen/go/v1/usage".to_owned()));
+        for family in ["zen", "inference"] {
+            paths.push((Method::GET, format!("/{family}/go/v1/usage")));
+        }
         // An encoded slash counts as a slash.
         let own: String = self.path.chars().take(Self::LONGEST).collect();
         let own = own.to_ascii_lowercase().replace("%2f", "/");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Bytes;
 use tokio::sync::watch;
@@ -44,7 +45,8 @@ use super::seen::{Mark, SeenRequest};
 /// # Rules
 ///
 /// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that does
-///   not ask a model, such as one for the list of models, needs no session.
+///   not ask a model, such as one for the list of models, needs no session, and never stands out. A
+///   session is not missing where there is no such path: where the answer is 404.
 /// - **Continuity** is judged when an answer's status is known; a call that was refused is ignored.
 ///   A prompt that begins with all of an earlier one, and goes on, [continues] it.
 /// - **Moved** is a call that continues a prompt of another session, unless its parent header names
@@ -202,21 +204,30 @@ impl Log {
     pub fn record(&self, head: &Parts, body: impl Into<Bytes>) -> u64 {
         // Copied, because it may be a slice of a larger buffer.
         let body = Bytes::copy_from_slice(&body.into());
-        self.push(Unrecorded::read(head, Some(body)), None)
+        let unrecorded = Unrecorded::read(head, Some(body));
+        let number = self.number();
+        self.push(number, unrecorded, None);
+        number
     }
 
-    /// Records a request, and how it was answered if that is known.
-    pub(super) fn push(&self, mut unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
+    /// Returns the number of a request that is about to be recorded.
+    pub(super) fn number(&self) -> u64 {
+        let mut records = self.records();
+        records.last += 1;
+        records.last
+    }
+
+    /// Records a request under its number, and how it was answered if that is known.
+    pub(super) fn push(&self, number: u64, mut unrecorded: Unrecorded, answer: Option<&Answer>) {
         if let Some(prompt) = &mut unrecorded.prompt {
             prompt.shorten();
         }
         self.change(|records| {
-            let number = records.push(unrecorded);
+            records.push(number, unrecorded);
             if let Some(answer) = answer {
                 records.answer(number, answer);
             }
-            number
-        })
+        });
     }
 
     /// Records how a request was answered, as far as that is known. A field that is `None` in the
@@ -399,13 +410,12 @@ impl Records {
 
     fn push(
         &mut self,
+        number: u64,
         Unrecorded {
             mut request,
             prompt,
         }: Unrecorded,
-    ) -> u64 {
-        self.last += 1;
-        let number = self.last;
+    ) {
         request.number = number;
         if let Some(body) = &request.body {
             self.bodies.insert(number, body.len());
@@ -424,7 +434,6 @@ impl Records {
         while self.requests.len() > self.limits.requests.max(1) {
             self.drop_the_oldest();
         }
-        number
     }
 
     fn answer(&mut self, number: u64, answer: &Answer) {
@@ -441,6 +450,10 @@ impl Records {
             return;
         };
         request.take(answer);
+        if request.status == Some(StatusCode::NOT_FOUND) {
+            // No gateway has this path, so that no session is missing there.
+            request.marks.retain(|mark| *mark != Mark::Missing);
+        }
         if let Some(prompt) = judged {
             let session = request.session.as_deref();
             let parent = request.parent.as_deref();
@@ -550,7 +563,7 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, StatusCode};
+    use http::Request;
     use serde_json::{Value, json};
 
     use super::*;

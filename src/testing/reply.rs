@@ -5,6 +5,15 @@ use serde_json::{Value, json};
 
 use super::answer::Usage;
 use super::endpoint::{Family, Format};
+use super::outcome::Frame;
+
+/// The words of which default replies are made.
+const WORDS: [&str; 32] = [
+    "amber", "basalt", "cedar", "cobalt", "copper", "coral", "ember", "falcon", "fjord", "garnet",
+    "glacier", "harbour", "heron", "indigo", "jasmine", "juniper", "lagoon", "lantern", "lichen",
+    "maple", "marble", "meadow", "nutmeg", "orchid", "otter", "pebble", "plover", "quartz",
+    "saffron", "thistle", "velvet", "willow",
+];
 
 /// What the model says.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +31,18 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Returns the reply to a call without one of its own: words that no other call is answered
+    /// with, between two times the call's number.
+    pub(super) fn of_call(number: u64) -> Self {
+        // Five bits of a scrambled number (SplitMix64) for each word.
+        let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        let words = [0, 5, 10, 15, 20].map(|shift| WORDS[(bits >> shift) as usize % WORDS.len()]);
+        Self::Text(format!("{number}: {}, {number}", words.join(" ")))
+    }
+
     /// Returns how many tokens it has. OpenCode's prices do not say how tokens are counted.
     pub(super) fn tokens(&self) -> u64 {
         match self {
@@ -35,7 +56,8 @@ impl Reply {
 pub(super) struct Completion<'a> {
     pub family: Family,
     pub format: Format,
-    pub number: usize,
+    /// The call's number.
+    pub number: u64,
     /// In seconds since 1970.
     pub created: u64,
     pub model: &'a str,
@@ -60,8 +82,9 @@ impl Completion<'_> {
         merged(answer, json!({"cost": self.cost}))
     }
 
-    /// Returns the answer as a stream, in the pieces in which it is sent. The cost comes last.
-    pub fn stream(&self) -> Vec<Bytes> {
+    /// Returns the answer as a stream, in the pieces in which it is sent. The cost comes last, after
+    /// the end for most clients.
+    pub fn stream(&self) -> Vec<Frame> {
         let cost = &self.cost;
         let ping = |name| (name, json!({"type": "ping", "cost": cost}));
         let (events, last) = match self.format {
@@ -73,15 +96,46 @@ impl Completion<'_> {
             Format::Messages => (self.message_events(), ping(Some("ping"))),
             Format::GenerateContent => (self.generated_chunks(), ping(None)),
         };
-        let mut frames: Vec<_> = events.into_iter().map(sse).collect();
+        let mut frames: Vec<_> = events
+            .into_iter()
+            .map(|event| Frame {
+                text: self.text_in(&event.1),
+                usage: self.usage_in(&event.1),
+                bytes: sse(event),
+            })
+            .collect();
         if self.format == Format::ChatCompletions {
             if self.family == Family::Inference {
-                frames.push(sse((None, self.inference_cost())));
+                frames.push(sse((None, self.inference_cost())).into());
             }
-            frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
+            frames.push(Bytes::from_static(b"data: [DONE]\n\n").into());
         }
-        frames.push(sse(last));
+        frames.push(sse(last).into());
         frames
+    }
+
+    /// Returns the piece of the reply's text that an event contains.
+    fn text_in(&self, event: &Value) -> String {
+        let text = match self.format {
+            Format::ChatCompletions => event.pointer("/choices/0/delta/content"),
+            Format::Responses if event["type"] != "response.output_text.delta" => None,
+            Format::Responses => event.get("delta"),
+            Format::Messages => event.pointer("/delta/text"),
+            Format::GenerateContent => event.pointer("/candidates/0/content/parts/0/text"),
+        };
+        let text = text.and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    }
+
+    /// Returns the usage if an event says it.
+    fn usage_in(&self, event: &Value) -> Option<Usage> {
+        let usage = match self.format {
+            Format::ChatCompletions => event.get("usage"),
+            Format::Responses => event.pointer("/response/usage"),
+            Format::Messages => event.pointer("/message/usage"),
+            Format::GenerateContent => event.get("usageMetadata"),
+        };
+        usage.filter(|usage| usage.is_object()).map(|_| self.usage)
     }
 
     fn id(&self, prefix: &str) -> String {

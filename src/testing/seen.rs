@@ -27,7 +27,7 @@ pub struct SeenRequest {
     /// All headers. Those that may carry a key are marked as sensitive, so that `Debug` does not
     /// print them.
     pub headers: HeaderMap,
-    /// The body as it came, unless it was not read or is no longer [kept](Limits::bodies).
+    /// The body as it came, unless it was not read or is no longer [kept](super::Limits::bodies).
     pub body: Option<Bytes>,
 
     /// The session, from `x-opencode-session` or another name that the gateway accepts.
@@ -213,6 +213,7 @@ impl SeenRequest {
             headers,
         };
         let mark = match (session_name, &request.session) {
+            _ if !request.asks_a_model() => None,
             (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
                 Some(Mark::Doubled)
             }
@@ -224,18 +225,17 @@ impl SeenRequest {
             {
                 Some(Mark::ProcessSession)
             }
-            (_, None) if request.asks_a_model() => Some(Mark::Missing),
+            (_, None) => Some(Mark::Missing),
             _ => None,
         };
         request.marks.extend(mark);
         request
     }
 
-    /// Returns whether it asks a model, and so needs a session. One for the list of models does
-    /// not.
+    /// Returns whether it is a call: whether it asks a model, and so needs a session. Its path says
+    /// so. A request for the list of models, to count tokens or to open a WebSocket does not.
     pub fn asks_a_model(&self) -> bool {
-        self.method == Method::POST
-            && (self.model.is_some() || Call::at_end_of(&self.path).is_some())
+        self.method == Method::POST && Call::at_end_of(&self.path).is_some()
     }
 
     /// Returns whether one of its marks is a [fault](Mark::is_fault).
@@ -249,9 +249,9 @@ impl SeenRequest {
         self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
     }
 
-    /// Returns whether it has a fault or was refused.
+    /// Returns whether it is a call that has a fault or was refused.
     pub fn stands_out(&self) -> bool {
-        self.has_fault() || self.is_refused()
+        self.asks_a_model() && (self.has_fault() || self.is_refused())
     }
 
     /// Returns what kind of call it looks like: `title`, `summary`, `commit message` or `call`, or,
@@ -355,24 +355,8 @@ impl fmt::Display for SeenRequest {
 fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
     let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("it is a header's name");
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header's value");
-    copy.set_sensitive(value.is_sensitive() || is_secret(&name));
+    copy.set_sensitive(value.is_sensitive() || header::is_secret(&name));
     (name, copy)
-}
-
-/// Returns whether a header's name suggests a key, of any service.
-fn is_secret(name: &HeaderName) -> bool {
-    const WORDS: [&str; 9] = [
-        "auth",
-        "cookie",
-        "credential",
-        "jwt",
-        "key",
-        "passw",
-        "secret",
-        "signature",
-        "token",
-    ];
-    WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
 /// Returns a header as the gateway reads it: several values are joined by commas, and an empty one

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::Usage;
 use super::cache::{Conversations, Id};
-use super::endpoint::{Asks, Call, Credential, Endpoint, NotFound};
+use super::endpoint::{Asks, Call, Credential, Endpoint, Family, NotFound};
 use super::failure::Failure;
 use super::log::{Limits, Unrecorded};
 use super::outcome::Outcome;
@@ -36,8 +36,6 @@ pub(super) struct State {
     conditional: Vec<Scripted<ReplyTo>>,
     /// How many requests were redirected.
     pub redirected: usize,
-    /// How many answers it has given, so that each one gets an id of its own.
-    answered: usize,
     conversations: Conversations,
 }
 
@@ -98,7 +96,6 @@ impl State {
             replies: VecDeque::new(),
             conditional: vec![],
             redirected: 0,
-            answered: 0,
             conversations: Conversations::new(limits.prompts, limits.cache),
         }
     }
@@ -138,43 +135,68 @@ impl State {
     }
 
     /// Decides on a request.
-    pub fn decide(&mut self, head: &Parts, unrecorded: &Unrecorded) -> Outcome {
-        self.answer(head, unrecorded)
+    pub fn decide(&mut self, number: u64, head: &Parts, unrecorded: &Unrecorded) -> Outcome {
+        self.answer(number, head, unrecorded)
             .unwrap_or_else(|refusal| *refusal)
     }
 
-    fn answer(&mut self, head: &Parts, unrecorded: &Unrecorded) -> Result<Outcome, Box<Outcome>> {
+    fn answer(
+        &mut self,
+        number: u64,
+        head: &Parts,
+        unrecorded: &Unrecorded,
+    ) -> Result<Outcome, Box<Outcome>> {
         let (method, path) = (&head.method, head.uri.path());
         if method == Method::OPTIONS {
             return Ok(Outcome::preflight());
+        }
+        if Endpoint::is_call_by_websocket(head) {
+            return Err(Outcome::upgrade_required().into());
         }
         let Some(endpoint) = Endpoint::of(method, path) else {
             let message = NotFound { method, path }.to_string();
             let refusal = Outcome::error(StatusCode::NOT_FOUND, "NotFoundError", &message);
             return Err(refusal.into());
         };
-        let plain = match &endpoint.asks {
-            Asks::Model(call) => return self.complete(head, &endpoint, call, unrecorded),
-            Asks::Models if !endpoint.lists_models_with_a_key() => {
-                return Ok(Outcome::json(&self.model_list()));
+        match &endpoint.asks {
+            Asks::Model(call) => self.complete(number, head, &endpoint, call, unrecorded),
+            Asks::Models { key } => {
+                if *key {
+                    self.workspace(head, &endpoint)?;
+                }
+                let list = Outcome::json(&self.model_list());
+                Ok(match endpoint.go {
+                    true => list.for_any_origin(),
+                    false => list,
+                })
             }
-            Asks::Models => self.model_list(),
-            Asks::Usage => usage_of_limits(),
-            Asks::SystemOne => json!({"object": "classification", "label": "none", "score": 0.0}),
+            Asks::Usage => {
+                let workspace = self.workspace(head, &endpoint)?;
+                let refused = self.failures.front();
+                if refused.is_some_and(|next| next.what == Failure::Entitlement) {
+                    let failure = take_next(&mut self.failures);
+                    let refusal = failure.as_ref().and_then(Failure::outcome);
+                    return Err(refusal.unwrap_or_default().into());
+                }
+                Ok(Outcome::json(&usage_of_limits(&workspace)))
+            }
+            Asks::SystemOne => {
+                self.workspace(head, &endpoint)?;
+                let label = json!({"object": "classification", "label": "none", "score": 0.0});
+                Ok(Outcome::json(&label))
+            }
             Asks::Gone => {
                 let message = "The paths under /inference/v1 are gone. \
                     Use those under /inference/openai/v1 and /inference/anthropic/v1.";
-                let refusal = Outcome::error(StatusCode::GONE, "GoneError", message);
-                return Err(refusal.into());
+                Err(Outcome::error(StatusCode::GONE, "GoneError", message).into())
             }
-        };
-        self.workspace(head, &endpoint)?;
-        Ok(Outcome::json(&plain))
+        }
     }
 
     /// Answers a call to a model.
     fn complete(
         &mut self,
+        number: u64,
         head: &Parts,
         endpoint: &Endpoint,
         call: &Call,
@@ -182,13 +204,20 @@ impl State {
     ) -> Result<Outcome, Box<Outcome>> {
         let prompt = prompt.as_ref().ok_or_else(Outcome::internal_error)?;
         let model = self.model(request)?;
-        let workspace = self.workspace(head, endpoint)?;
-        if request.session.is_none() && (endpoint.go || is_free(&model)) {
+        let has_key = !keys(head, endpoint).is_empty();
+        let workspace = self.workspace(head, endpoint);
+        // Reported: a wrong key is refused as such, and no key like a right one.
+        if is_free(&model) && (workspace.is_ok() || !has_key) {
+            return Err(Outcome::free_tier().into());
+        }
+        let workspace = workspace?;
+        if request.session.is_none() && endpoint.go {
             return Err(Outcome::missing_session().into());
         }
         let sticky = request.session.clone().unwrap_or(workspace);
         let id = Id { model, sticky };
-        let provider = self.provider(&id).ok_or_else(Outcome::unavailable)?;
+        let provider = self.provider(&id);
+        let provider = provider.ok_or_else(|| model_error("No provider available"))?;
 
         let failure = take_next(&mut self.failures);
         if let Some(mut outcome) = failure.as_ref().and_then(Failure::outcome) {
@@ -202,20 +231,14 @@ impl State {
                 scripted.count = 0;
                 scripted.what.reply.clone()
             }
-            None => take_next(&mut self.replies).unwrap_or_else(|| {
-                let model = &id.model;
-                Reply::Text(format!(
-                    "The test gateway answers for {model} by {provider}."
-                ))
-            }),
+            None => take_next(&mut self.replies).unwrap_or_else(|| Reply::of_call(number)),
         };
         let mut usage = self.usage(&id, &provider, prompt);
         usage.output = reply.tokens();
-        self.answered += 1;
         let completion = Completion {
             family: endpoint.family,
             format: call.format,
-            number: self.answered,
+            number,
             created: seconds_since_1970(),
             cost: cost(&id.model, usage),
             model: &id.model,
@@ -226,6 +249,13 @@ impl State {
             true => Outcome::stream(completion.stream()),
             false => Outcome::json(&completion.json()),
         };
+        if endpoint.family == Family::Inference {
+            outcome = outcome.and([
+                ("x-opencode-log-id", &format!("log_{number}")),
+                ("x-opencode-endpoint-id", &provider),
+                ("x-opencode-upstream-model-id", &id.model),
+            ]);
+        }
         outcome.answer.cost = completion.cost.parse().ok();
         outcome.answer.provider = Some(provider);
         outcome.answer.usage = Some(usage);
@@ -241,18 +271,11 @@ impl State {
     }
 
     fn model(&self, request: &SeenRequest) -> Result<String, Box<Outcome>> {
-        let refusal = |message: String| {
-            Box::new(Outcome::error(
-                StatusCode::UNAUTHORIZED,
-                "ModelError",
-                &message,
-            ))
-        };
         let model = request.model.as_ref();
-        let model = model.ok_or_else(|| refusal("The body names no `model`.".to_owned()))?;
+        let model = model.ok_or_else(|| model_error("The body names no `model`."))?;
         match &self.models {
             Some(models) if !models.contains(model) => {
-                Err(refusal(format!("Model {model} is not supported.")))
+                Err(model_error(&format!("Model {model} is not supported.")))
             }
             _ => Ok(model.clone()),
         }
@@ -277,8 +300,7 @@ impl State {
 
     /// Returns the workspace of the request's key.
     fn workspace(&self, head: &Parts, endpoint: &Endpoint) -> Result<String, Box<Outcome>> {
-        let names = endpoint.key_headers();
-        let keys: Vec<String> = names.iter().filter_map(|name| name.read(head)).collect();
+        let keys = keys(head, endpoint);
         let known = |key| self.keys.iter().position(|known| known == key);
         keys.iter()
             .find_map(known)
@@ -288,7 +310,8 @@ impl State {
                     [] => "Missing API key: found none in",
                     _ => "Invalid API key in",
                 };
-                let names: Vec<_> = names.iter().map(|name| name.name()).collect();
+                let names = endpoint.key_headers().iter();
+                let names: Vec<_> = names.map(|name| name.name()).collect();
                 let message = format!("{problem} {}.", names.join(", "));
                 let status = StatusCode::UNAUTHORIZED;
                 Box::new(Outcome::error(status, "AuthError", &message))
@@ -320,6 +343,16 @@ impl State {
     }
 }
 
+/// Returns the keys that a request has in the headers that count.
+fn keys(head: &Parts, endpoint: &Endpoint) -> Vec<String> {
+    let names = endpoint.key_headers().iter();
+    names.filter_map(|name| name.read(head)).collect()
+}
+
+fn model_error(message: &str) -> Box<Outcome> {
+    Outcome::error(StatusCode::UNAUTHORIZED, "ModelError", message).into()
+}
+
 impl Credential {
     /// Returns the key that a request has in this header.
     fn read(self, head: &Parts) -> Option<String> {
@@ -345,12 +378,64 @@ fn cost(model: &str, usage: Usage) -> String {
     cost.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn usage_of_limits() -> Value {
-    let limit = json!({"status": "ok", "usagePercent": 0, "resetInSec": 3600});
-    json!({"rollingUsage": limit, "weeklyUsage": limit, "monthlyUsage": limit})
+/// Returns the usage of Go's limits, of which nothing is used.
+fn usage_of_limits(workspace: &str) -> Value {
+    let limit = |hours: u64| {
+        let resets = seconds_since_1970() + hours * 3600;
+        json!({"status": "ok", "percent": 0, "resetsAt": iso_8601(resets)})
+    };
+    json!({
+        "workspaceID": workspace,
+        "userID": "user-0",
+        "usage": {"rolling": limit(5), "weekly": limit(7 * 24), "monthly": limit(30 * 24)},
+    })
+}
+
+/// Returns a time as JavaScript's `toISOString` does.
+fn iso_8601(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Eras of 400 years, which begin on the first of March.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!(
+        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.000Z",
+        era * 400 + year + next,
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    )
 }
 
 fn seconds_since_1970() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_javascript_writes_them() {
+        for (seconds, written) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000Z"),
+            (1_798_761_599, "2026-12-31T23:59:59.000Z"),
+            (1_798_761_600, "2027-01-01T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(iso_8601(seconds), written);
+        }
+    }
 }

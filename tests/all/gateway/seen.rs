@@ -173,12 +173,13 @@ fn seen(method: Method, path: &str, body: &str) -> SeenRequest {
 }
 
 #[test]
-fn a_request_asks_a_model_where_it_posts_a_models_name_or_to_a_path_of_calls() {
+fn a_request_asks_a_model_where_it_posts_to_a_path_of_calls() {
     for (method, path, body, asks) in [
         (Method::POST, CHAT, "{}", true),
         (Method::POST, CHAT, "no JSON", true),
-        (Method::POST, "/anywhere", PROMPT, true),
-        (Method::POST, "/zen/v1/systemone", "{}", false),
+        (Method::POST, "/a-new-family/go/v1/messages", "{}", true),
+        (Method::POST, "/anywhere", PROMPT, false),
+        (Method::POST, "/zen/v1/systemone", PROMPT, false),
         (Method::GET, CHAT, PROMPT, false),
         (Method::GET, "/anywhere", PROMPT, false),
     ] {
