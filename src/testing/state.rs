@@ -256,7 +256,9 @@ impl State {
                 ("x-opencode-upstream-model-id", &id.model),
             ]);
         }
-        outcome.answer.cost = completion.cost.parse().ok();
+        // The answer of a model without a known price says 0, as the real gateway's does.
+        let has_price = Price::of(&id.model).is_some();
+        outcome.answer.cost = completion.cost.parse().ok().filter(|_| has_price);
         outcome.answer.provider = Some(provider);
         outcome.answer.usage = Some(usage);
         if let Reply::Text(text) = reply {
