@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_check_that_could_not_count_all_calls_does_not_pass() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)));
         call(&journal, "s", &["1"]);
         count(&journal);
         assert_eq!(check(&journal, 1).code(), 0);
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_fault_fails_a_check_even_if_it_is_no_longer_kept() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)));
         for session in ["no id", "s"] {
             call(&journal, session, &["1"]);
             count(&journal);
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_report_says_what_a_fault_is_and_what_to_do_about_a_wrong_path() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(2)), None);
+        let journal = Journal::new(Log::with_limits(Limits::default().requests(2)));
         for _ in 0..3 {
             call(&journal, "no id", &["1"]);
             count(&journal);
@@ -395,7 +395,7 @@ mod tests {
             assert!(report.contains(line), "{report}");
         }
 
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default());
         let call = http::Request::post("/zen/go/messages").header("x-opencode-session", "one");
         let (head, ()) = call.body(()).unwrap().into_parts();
         let number = journal.log.record(&head, "{}");
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn a_report_says_which_moves_may_be_forks() {
         let hint = "  If this is a fork, which is not a fault, use --allow-forks.";
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default());
         call(&journal, "one", &["1"]);
         count(&journal);
         assert!(!check(&journal, 1).to_string().contains("--allow-forks"));
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_report_says_what_became_of_the_calls_of_a_process_that_was_left_behind() {
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default());
         call(&journal, "one", &["1"]);
         count(&journal);
         for (under_way, cut_off, told) in [

@@ -1,8 +1,5 @@
 //! A call on its way to the upstream and back, and what the log is told about it.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use reqwest_opencode_session::testing::record::{Answer, Log};
@@ -10,24 +7,15 @@ use reqwest_opencode_session::testing::record::{Answer, Log};
 use crate::answer::AnswerReader;
 use crate::decode::{self, Decoder};
 
-/// The log of the forwarded calls, and which of them are still under way.
+/// Writes the log of the forwarded calls.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     log: Log,
-    open: Arc<Mutex<HashSet<u64>>>,
 }
 
 impl Recorder {
     pub fn new(log: Log) -> Self {
-        Self {
-            log,
-            open: Arc::default(),
-        }
-    }
-
-    /// Returns whether this call is still under way.
-    pub fn is_open(&self, number: u64) -> bool {
-        lock(&self.open).contains(&number)
+        Self { log }
     }
 
     /// Begins an exchange with a request whose body is still to come.
@@ -89,10 +77,7 @@ impl Exchange {
         }
         let body = self.body.take().unwrap_or_default();
         let body = decode::whole(&self.head.headers, body, Self::LONGEST_BODY);
-        // Locked first: otherwise, a reader of the log could take the call for ended.
-        let mut open = lock(&self.recorder.open);
         let number = self.recorder.log.record(&self.head, body);
-        open.insert(number);
         self.number = Some(number);
         number
     }
@@ -133,13 +118,7 @@ impl Exchange {
                 answer.error_message = Some(message.to_owned());
             }
         }
-        // Locked first: whoever finds that the call has ended finds its end in the log.
-        let mut open = lock(&self.recorder.open);
+        answer.ended = true;
         self.recorder.log.answer(number, &answer);
-        open.remove(&number);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,14 +8,10 @@ use reqwest_opencode_session::testing::record::Log;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use serde::Serialize;
 
-use crate::exchange::Recorder;
-
 /// The counted calls. A clone refers to the same journal.
 #[derive(Clone)]
 pub struct Journal {
     pub log: Log,
-    /// If calls are forwarded, which of them are still under way.
-    recorder: Option<Recorder>,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -155,10 +151,9 @@ impl Journal {
     /// How many calls that have ended may still change.
     const COUNTED: usize = 10_000;
 
-    pub fn new(log: Log, recorder: Option<Recorder>) -> Self {
+    pub fn new(log: Log) -> Self {
         Self {
             log,
-            recorder,
             counts: Arc::default(),
         }
     }
@@ -166,19 +161,11 @@ impl Journal {
     /// Counts calls that are new or have changed.
     pub fn take(&self, requests: Vec<SeenRequest>) -> Taken {
         let mut taken = Taken::default();
-        for mut request in requests {
-            let mut ended = true;
-            if let Some(recorder) = &self.recorder {
-                ended = !recorder.is_open(request.number);
-                if ended {
-                    // It may have ended after it was passed to this function.
-                    request = self.log.get(request.number).unwrap_or(request);
-                }
-            }
+        for request in requests {
             let mut counts = self.counts();
             taken.sessions.extend(counts.take(&request, &self.log));
             taken.numbers.push(request.number);
-            if ended && counts.end(&request) {
+            if request.ended && counts.end(&request) {
                 taken.ended.push(request);
             }
         }
@@ -497,7 +484,9 @@ mod tests {
     }
 
     fn answer(log: &Log, number: u64, status: StatusCode) {
-        log.answer(number, &Answer::with_status(status));
+        let mut answer = Answer::with_status(status);
+        answer.ended = true;
+        log.answer(number, &answer);
     }
 
     /// Takes the changes of this call.
@@ -510,7 +499,7 @@ mod tests {
         let log = Log::default();
         let number = record(&log, call_in("one"), 1);
         answer(&log, number, StatusCode::OK);
-        let journal = Journal::new(log, None);
+        let journal = Journal::new(log);
         for ended in [1, 0, 0] {
             let taken = take(&journal, number);
             assert_eq!(taken.ended.len(), ended);
@@ -522,7 +511,7 @@ mod tests {
     #[test]
     fn each_call_that_lost_its_session_counts_once_as_missed_by_its_conversation() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let mut said = 1;
         for (session, missed) in [("one", 0), ("", 1), ("", 2), ("one", 2)] {
             let number = record(&log, call_in(session), said);
@@ -545,7 +534,7 @@ mod tests {
     #[test]
     fn a_missed_call_counts_even_if_it_is_counted_before_its_conversation() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let first = record(&log, call_in("one"), 1);
         answer(&log, first, StatusCode::OK);
         let missed = record(&log, call_in(""), 3);
@@ -558,7 +547,7 @@ mod tests {
 
     #[test]
     fn calls_that_were_missed_early_wait_in_bounded_memory() {
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default());
         let mut counts = journal.counts();
         for session in 0..=Journal::CONVERSATIONS {
             counts.count_missed(&session.to_string());
@@ -569,7 +558,7 @@ mod tests {
     #[test]
     fn a_missed_call_counts_even_if_what_it_continues_is_no_longer_kept() {
         let log = Log::with_limits(Limits::default().requests(1));
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         for (session, said) in [("one", 1), ("", 3), ("", 5)] {
             let number = record(&log, call_in(session), said);
             answer(&log, number, StatusCode::OK);
@@ -581,7 +570,7 @@ mod tests {
     #[test]
     fn a_call_without_a_session_that_continues_none_belongs_to_no_conversation() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let number = record(&log, call_in(""), 1);
         answer(&log, number, StatusCode::OK);
         assert_eq!(take(&journal, number).sessions, BTreeSet::new());
@@ -591,7 +580,7 @@ mod tests {
     #[test]
     fn the_latest_conversations_are_kept_and_longer_those_in_which_something_stands_out() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let take = |session: &str, status| {
             let number = record(&log, call_in(session), 1);
             answer(&log, number, status);
@@ -618,7 +607,7 @@ mod tests {
     #[test]
     fn a_call_counts_for_what_it_was_last() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let other = record(&log, call_in("one"), 1);
         let number = record(&log, call_in("one"), 3);
         let calls = [
@@ -628,6 +617,7 @@ mod tests {
         ];
         for (number, prompt, cached, cost) in calls {
             let mut answer = Answer::with_status(StatusCode::OK);
+            answer.ended = true;
             let mut usage = Usage::default();
             (usage.prompt, usage.cached) = (prompt, cached);
             (answer.usage, answer.cost) = (Some(usage), Some(cost));
@@ -672,13 +662,14 @@ mod tests {
     #[test]
     fn of_each_conversation_the_latest_shares_and_turns_are_kept() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let turns = Conversation::SHARES as u64 + 1;
         for turn in 1..=turns {
             for _ in 0..2 {
                 let call = call_in("one").header("x-opencode-request", turn.to_string());
                 let number = record(&log, call, 1);
                 let mut answer = Answer::with_status(StatusCode::OK);
+                answer.ended = true;
                 let mut usage = Usage::default();
                 (usage.prompt, usage.cached) = (300, turn);
                 answer.usage = Some(usage);
@@ -697,7 +688,7 @@ mod tests {
     #[test]
     fn a_conversation_names_its_subagents_once_each_up_to_a_bound() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         take(&journal, record(&log, call_in("one"), 1));
         for _ in 0..2 {
             for subagent in 0..=Counts::SUBAGENTS {

@@ -139,7 +139,7 @@ async fn run(options: Options) -> Result<u8> {
     if !options.check {
         voice.say(&welcome);
     }
-    let journal = Journal::new(service.log.clone(), service.recorder.clone());
+    let journal = Journal::new(service.log.clone());
     let (changes, _) = broadcast::channel(16);
     let page = Page {
         journal: journal.clone(),

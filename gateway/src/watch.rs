@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn watch(log: &Log) -> (Journal, Watching) {
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone());
         let (page, _) = broadcast::channel(16);
         let watching = Watch::start(journal.clone(), Output::Nothing, page);
         (journal, watching)

@@ -20,6 +20,8 @@ pub struct Answer {
     pub cost: Option<f64>,
     /// What the model said, up to its first 64 KiB, by which a compaction is recognised.
     pub text: Option<String>,
+    /// Whether it has ended: whether this is all that will be known of it.
+    pub ended: bool,
 }
 
 impl Answer {

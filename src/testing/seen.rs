@@ -70,6 +70,8 @@ pub struct SeenRequest {
     pub output_tokens: u64,
     /// What the gateway bills, in US dollars, if its answer says so.
     pub cost: Option<f64>,
+    /// Whether its answer has ended, or will never come, as far as its gateway or proxy has said.
+    pub ended: bool,
 
     /// The number of the request whose prompt this one continues.
     pub continues: Option<u64>,
@@ -208,6 +210,7 @@ impl SeenRequest {
             cached_tokens: 0,
             output_tokens: 0,
             cost: None,
+            ended: false,
             continues: None,
             marks: vec![],
             headers,
@@ -315,6 +318,7 @@ impl SeenRequest {
         update(&mut self.error_message, &answer.error_message);
         update(&mut self.provider, &answer.provider);
         update(&mut self.cost, &answer.cost);
+        self.ended |= answer.ended;
         if let Some(Usage {
             prompt,
             cached,

@@ -964,6 +964,7 @@ async fn a_connection_can_be_closed_half_way_through_an_answer() {
         assert!(seen_whole.cost.is_some() && seen_whole.prompt_tokens > 0);
         assert_eq!(seen.status, Some(StatusCode::OK));
         assert_eq!((seen.cost, seen.prompt_tokens), (None, 0));
+        assert!(seen.ended);
     }
 }
 
@@ -984,7 +985,7 @@ async fn a_client_that_leaves_before_the_answer_has_none() {
     };
     assert_eq!((left.status, left.cost), (None, None), "{left}");
     assert_eq!((left.prompt_tokens, left.output_tokens), (0, 0), "{left}");
-    assert!(left.provider.is_some(), "{left}");
+    assert!(left.provider.is_some() && left.ended, "{left}");
     assert_eq!(stayed.status, Some(StatusCode::OK));
     assert!(stayed.cost.is_some(), "{stayed}");
 }
@@ -1012,7 +1013,8 @@ async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
             .await
             .unwrap();
         let mut changes = gateway.log().changes();
-        changes.next().await.unwrap();
+        let seen = changes.next().await.unwrap().remove(0);
+        assert_eq!((seen.status, seen.ended), (Some(StatusCode::OK), false));
         response.chunk().await.unwrap().unwrap();
         drop(response);
         // It is recorded when the gateway notices.
