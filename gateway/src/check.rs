@@ -90,13 +90,17 @@ impl Check<'_> {
         } = self.journal.totals();
         if matches!(self.end, Exit::NotStarted(_)) {
             Verdict::NotStarted
-        } else if dropped_faults > 0 || !self.calls(SeenRequest::has_fault).is_empty() {
+        } else if dropped_faults > 0
+            || !self
+                .calls(|call| self.journal.rules.has_fault(call))
+                .is_empty()
+        {
             Verdict::Fault
         } else if self.end.was_stopped() {
             Verdict::Stopped
         } else if asked == 0 {
             Verdict::NoCall
-        } else if answered == 0 || self.left.cut_off > 0 || !self.calls(was_not_judged).is_empty() {
+        } else if answered == 0 || self.left.cut_off > 0 || !self.unjudged().is_empty() {
             Verdict::NotJudged
         } else if self.uncounted() > 0 {
             Verdict::NotCounted
@@ -110,6 +114,17 @@ impl Check<'_> {
     /// Returns how many calls were dropped before they were counted and written.
     fn uncounted(&self) -> u64 {
         self.last.saturating_sub(self.journal.totals().calls)
+    }
+
+    /// Returns the calls that were refused for good, before their session could be judged, unless
+    /// what is wrong with them is accepted.
+    fn unjudged(&self) -> Vec<SeenRequest> {
+        self.calls(|call| was_not_judged(call) && !self.journal.rules.has_allowed(call))
+    }
+
+    /// Returns the calls with a mark that is accepted.
+    fn allowed(&self) -> Vec<SeenRequest> {
+        self.calls(|call| self.journal.rules.has_allowed(call))
     }
 
     fn calls(&self, meets: impl Fn(&SeenRequest) -> bool) -> Vec<SeenRequest> {
@@ -155,6 +170,7 @@ impl fmt::Display for Check<'_> {
                 "{uncounted} had to be dropped before being counted: use a larger --keep"
             )?;
         }
+        named(f, &self.allowed(), "with a mark that is allowed")?;
         self.left_behind(f)?;
         writeln!(
             f,
@@ -167,7 +183,8 @@ impl fmt::Display for Check<'_> {
 
 impl Check<'_> {
     fn faults(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let marked = |is: fn(&Mark) -> bool| self.calls(move |call| call.marks.iter().any(is));
+        let rules = &self.journal.rules;
+        let marked = |is: fn(&Mark) -> bool| self.calls(move |call| rules.faults(call).any(is));
         let missing = marked(|mark| matches!(mark, Mark::Missing));
         named(f, &missing, "without a session")?;
         let moved = marked(|mark| matches!(mark, Mark::Moved { .. }));
@@ -264,12 +281,17 @@ impl Check<'_> {
             }
             Verdict::NotCounted => "because not every call could be counted".to_owned(),
             Verdict::Unwritten => "because not all calls could be written".to_owned(),
-            Verdict::TheCommands => match self.end.code() {
-                0 => "every call kept its conversation's session".to_owned(),
-                _ => {
-                    "the command's own code: every call kept its conversation's session".to_owned()
-                }
-            },
+            Verdict::TheCommands => {
+                let own = match self.end.code() {
+                    0 => "",
+                    _ => "the command's own code: ",
+                };
+                let but = match self.allowed().len() {
+                    0 => "",
+                    _ => ", but for what is allowed",
+                };
+                format!("{own}every call kept its conversation's session{but}")
+            }
         }
     }
 }
@@ -312,6 +334,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rules::Rules;
 
     /// Records an answered call in a session, with what the user and the model said by turns.
     fn call(journal: &Journal, session: &str, said: &[&str]) {
@@ -349,7 +372,10 @@ mod tests {
 
     #[test]
     fn a_check_that_could_not_count_all_calls_does_not_pass() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)));
+        let journal = Journal::new(
+            Log::with_limits(Limits::default().requests(1)),
+            Rules::default(),
+        );
         call(&journal, "s", &["1"]);
         count(&journal);
         assert_eq!(check(&journal, 1).code(), 0);
@@ -371,7 +397,10 @@ mod tests {
 
     #[test]
     fn a_fault_fails_a_check_even_if_it_is_no_longer_kept() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)));
+        let journal = Journal::new(
+            Log::with_limits(Limits::default().requests(1)),
+            Rules::default(),
+        );
         for session in ["no id", "s"] {
             call(&journal, session, &["1"]);
             count(&journal);
@@ -381,7 +410,10 @@ mod tests {
 
     #[test]
     fn a_report_says_what_a_fault_is_and_what_to_do_about_a_wrong_path() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(2)));
+        let journal = Journal::new(
+            Log::with_limits(Limits::default().requests(2)),
+            Rules::default(),
+        );
         for _ in 0..3 {
             call(&journal, "no id", &["1"]);
             count(&journal);
@@ -395,7 +427,7 @@ mod tests {
             assert!(report.contains(line), "{report}");
         }
 
-        let journal = Journal::new(Log::default());
+        let journal = Journal::new(Log::default(), Rules::default());
         let call = http::Request::post("/zen/go/messages").header("x-opencode-session", "one");
         let (head, ()) = call.body(()).unwrap().into_parts();
         let number = journal.log.record(&head, "{}");
@@ -417,7 +449,7 @@ mod tests {
     #[test]
     fn a_report_says_which_moves_may_be_forks() {
         let hint = "  If this is a fork, which is not a fault, use --allow-forks.";
-        let journal = Journal::new(Log::default());
+        let journal = Journal::new(Log::default(), Rules::default());
         call(&journal, "one", &["1"]);
         count(&journal);
         assert!(!check(&journal, 1).to_string().contains("--allow-forks"));
@@ -436,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_report_says_what_became_of_the_calls_of_a_process_that_was_left_behind() {
-        let journal = Journal::new(Log::default());
+        let journal = Journal::new(Log::default(), Rules::default());
         call(&journal, "one", &["1"]);
         count(&journal);
         for (under_way, cut_off, told) in [

@@ -12,6 +12,7 @@ mod json;
 mod options;
 mod output;
 mod page;
+mod rules;
 mod server;
 mod service;
 mod setup;
@@ -42,6 +43,7 @@ use crate::journal::Journal;
 use crate::options::{Options, Upstream};
 use crate::output::{Output, Voice};
 use crate::page::Page;
+use crate::rules::Rules;
 use crate::server::Server;
 use crate::service::Service;
 use crate::setup::Place;
@@ -139,7 +141,7 @@ async fn run(options: Options) -> Result<u8> {
     if !options.check {
         voice.say(&welcome);
     }
-    let journal = Journal::new(service.log.clone());
+    let journal = Journal::new(service.log.clone(), Rules::new(&options.allow));
     let (changes, _) = broadcast::channel(16);
     let page = Page {
         journal: journal.clone(),

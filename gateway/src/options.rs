@@ -15,6 +15,7 @@ use http::{StatusCode, Uri};
 use reqwest_opencode_session::testing::{Failure, Gateway, Reply};
 use serde_json::Value;
 
+use crate::rules::Allow;
 use crate::setup;
 
 const EXAMPLES: &str = "\
@@ -121,6 +122,11 @@ pub struct Options {
     /// Treat a conversation that continues in a new session as a fork, which is not a fault
     #[arg(long)]
     pub allow_forks: bool,
+
+    /// Accept a known mark: missing, doubled, malformed, moved or shared. `shared:my-agent` accepts
+    /// it of one client alone, by its name or user agent, and `shared:/zen/v1` below one path
+    #[arg(long, value_name = "MARK[:CLIENT]", value_parser = Allow::parse)]
+    pub allow: Vec<Allow>,
 
     /// Write each call as a line of JSON, to standard output or to a file
     #[arg(

@@ -30,6 +30,7 @@ impl fmt::Display for Summary {
         for (name, count) in [
             ("sharing a session", totals.shared),
             ("doubled or malformed session", totals.malformed),
+            ("with an allowed mark", totals.allowed),
             ("refused", totals.refused),
         ] {
             if count > 0 {

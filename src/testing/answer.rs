@@ -20,8 +20,22 @@ pub struct Answer {
     pub cost: Option<f64>,
     /// What the model said, up to its first 64 KiB, by which a compaction is recognised.
     pub text: Option<String>,
-    /// Whether it has ended: whether this is all that will be known of it.
-    pub ended: bool,
+    /// The failure that a test gateway was told to answer with, in words.
+    pub failure: Option<String>,
+    /// How it ended, if this is all that will be known of it.
+    pub end: Option<End>,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum End {
+    /// The client has all of it.
+    Whole,
+    /// The client left before that.
+    ClientLeft,
+    /// The gateway closed the connection before that, or never answered.
+    Cut,
 }
 
 impl Answer {

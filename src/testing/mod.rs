@@ -94,6 +94,6 @@ pub use self::seen::{Mark, SeenRequest};
 /// For a program that keeps a record of calls itself, such as a proxy in front of the real gateway.
 /// Tests of a client do not need it: [`Gateway`] keeps one for them.
 pub mod record {
-    pub use super::answer::{Answer, Usage};
+    pub use super::answer::{Answer, End, Usage};
     pub use super::log::{Changes, Log};
 }

@@ -1,13 +1,13 @@
 //! A call as a gateway saw it, and its marks.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Bytes;
 
-use super::answer::{Answer, Usage};
+use super::answer::{Answer, End, Usage};
 use super::endpoint::Call;
 use super::prompt::Prompt;
 use crate::{header, session};
@@ -70,8 +70,14 @@ pub struct SeenRequest {
     pub output_tokens: u64,
     /// What the gateway bills, in US dollars, if its answer says so.
     pub cost: Option<f64>,
-    /// Whether its answer has ended, or will never come, as far as its gateway or proxy has said.
-    pub ended: bool,
+    /// The failure that the test gateway was told to answer with, in words.
+    pub failure: Option<String>,
+    /// How its answer ended, once it has, as far as its gateway or proxy has said.
+    pub end: Option<End>,
+    /// How long it took until its status was known.
+    pub answered_after: Option<Duration>,
+    /// How long it took until its answer ended.
+    pub ended_after: Option<Duration>,
 
     /// The number of the request whose prompt this one continues.
     pub continues: Option<u64>,
@@ -210,7 +216,10 @@ impl SeenRequest {
             cached_tokens: 0,
             output_tokens: 0,
             cost: None,
-            ended: false,
+            failure: None,
+            end: None,
+            answered_after: None,
+            ended_after: None,
             continues: None,
             marks: vec![],
             headers,
@@ -318,7 +327,15 @@ impl SeenRequest {
         update(&mut self.error_message, &answer.error_message);
         update(&mut self.provider, &answer.provider);
         update(&mut self.cost, &answer.cost);
-        self.ended |= answer.ended;
+        update(&mut self.failure, &answer.failure);
+        update(&mut self.end, &answer.end);
+        let after = self.at.elapsed().unwrap_or_default();
+        if self.status.is_some() {
+            self.answered_after.get_or_insert(after);
+        }
+        if self.end.is_some() {
+            self.ended_after.get_or_insert(after);
+        }
         if let Some(Usage {
             prompt,
             cached,

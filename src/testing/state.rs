@@ -222,6 +222,7 @@ impl State {
         let failure = take_next(&mut self.failures);
         if let Some(mut outcome) = failure.as_ref().and_then(Failure::outcome) {
             outcome.answer.provider = Some(provider);
+            outcome.answer.failure = failure.as_ref().map(Failure::to_string);
             self.redirected += usize::from(matches!(failure, Some(Failure::Redirect { .. })));
             return Err(outcome.into());
         }
@@ -260,6 +261,7 @@ impl State {
         let has_price = Price::of(&id.model).is_some();
         outcome.answer.cost = completion.cost.parse().ok().filter(|_| has_price);
         outcome.answer.provider = Some(provider);
+        outcome.answer.failure = failure.as_ref().map(Failure::to_string);
         outcome.answer.usage = Some(usage);
         if let Reply::Text(text) = reply {
             outcome.answer.text = Some(text);

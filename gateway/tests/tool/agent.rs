@@ -61,7 +61,10 @@ struct Sdk {
 impl Sdk {
     fn new() -> Self {
         Self {
-            client: Client::new(),
+            client: Client::builder()
+                .user_agent("test-agent/1.0")
+                .build()
+                .unwrap(),
             base: env::var("OPENAI_BASE_URL").unwrap(),
             key: env::var("OPENAI_API_KEY").unwrap(),
         }

@@ -47,7 +47,7 @@ fn it_tells_where_it_is_and_how_to_begin() {
     let state = program.data("/api/state");
     assert_eq!(state["mode"], "loopback");
     assert_eq!(state["address"], program.origin);
-    assert_eq!(state["key"], "loopback-key");
+    assert_eq!(state["prices"], "November 2026");
     let openai = &state["setups"][0];
     assert_eq!(
         (&openai["name"], &openai["title"]),

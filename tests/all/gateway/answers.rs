@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use reqwest_opencode_session::testing::record::End;
 use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply};
 use serde_json::{Value, json};
 
@@ -964,7 +965,11 @@ async fn a_connection_can_be_closed_half_way_through_an_answer() {
         assert!(seen_whole.cost.is_some() && seen_whole.prompt_tokens > 0);
         assert_eq!(seen.status, Some(StatusCode::OK));
         assert_eq!((seen.cost, seen.prompt_tokens), (None, 0));
-        assert!(seen.ended);
+        assert_eq!(seen.end, Some(End::Cut));
+        assert_eq!(
+            seen.failure.as_deref(),
+            Some("closed halfway through the answer")
+        );
     }
 }
 
@@ -985,7 +990,10 @@ async fn a_client_that_leaves_before_the_answer_has_none() {
     };
     assert_eq!((left.status, left.cost), (None, None), "{left}");
     assert_eq!((left.prompt_tokens, left.output_tokens), (0, 0), "{left}");
-    assert!(left.provider.is_some() && left.ended, "{left}");
+    assert!(left.provider.is_some(), "{left}");
+    assert_eq!(left.end, Some(End::ClientLeft), "{left}");
+    assert!(left.ended_after.is_some() && left.answered_after.is_none());
+    assert_eq!(left.failure.as_deref(), Some("delayed by 0.5 seconds"));
     assert_eq!(stayed.status, Some(StatusCode::OK));
     assert!(stayed.cost.is_some(), "{stayed}");
 }
@@ -1014,14 +1022,14 @@ async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
             .unwrap();
         let mut changes = gateway.log().changes();
         let seen = changes.next().await.unwrap().remove(0);
-        assert_eq!((seen.status, seen.ended), (Some(StatusCode::OK), false));
+        assert_eq!((seen.status, seen.end), (Some(StatusCode::OK), None));
         response.chunk().await.unwrap().unwrap();
         drop(response);
         // It is recorded when the gateway notices.
         let seen = changes.next().await.unwrap().remove(0);
         assert_eq!(
-            (seen.status, seen.cost),
-            (Some(StatusCode::OK), None),
+            (seen.status, seen.cost, seen.end),
+            (Some(StatusCode::OK), None, Some(End::ClientLeft)),
             "{path}"
         );
         assert_eq!(seen.prompt_tokens > 0, tokens, "{path}");
