@@ -14,6 +14,7 @@ const REASONS = {
   missed: { label: "No session", marks: ["missing"] },
   moved: { label: "Moved", marks: ["moved"] },
   shared: { label: "Shared", marks: ["shared"] },
+  quotes: { label: "Quotes", marks: ["quotes"] },
   malformed: { label: "Doubled or malformed", marks: ["doubled", "malformed"] },
   refused: { label: "Refused", marks: [] },
 };
@@ -26,6 +27,8 @@ const ADVICE = {
     + "reach another provider, where none of its prompt is cached. Only a fork has a new id.",
   shared: "Each conversation needs an id of its own: one id for all of them sends them all to the "
     + "same provider.",
+  quotes: "A title or a summary belongs in the session of its conversation. If the text was passed "
+    + "on to another conversation, nothing is wrong.",
   doubled: "The gateway reads all the values as one id. If the request already has the header, "
     + "replace it instead of adding another.",
   malformed: "An id has 1 to 128 visible ASCII characters and no space. A UUID works well.",

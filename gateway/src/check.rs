@@ -1,5 +1,6 @@
 //! The result of a check: its exit code, and a report that says why.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write};
 use std::io;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Check<'a> {
     pub journal: &'a Journal,
     pub end: Exit,
     pub origin: &'a str,
+    /// The number of the last call that came before the command ended.
+    pub before_end: u64,
     /// The number of the last call to judge: a process that the command left behind may make more.
     pub last: u64,
     /// How many calls were still under way after the command ended, and how many never ended.
@@ -62,10 +65,14 @@ enum Verdict {
     Stopped,
     NoCall,
     NotJudged,
+    Late,
     NotCounted,
     Unwritten,
     TheCommands,
 }
+
+/// How many unrelated prompts in one session may well be as many conversations.
+const MANY: usize = 5;
 
 /// How many calls of each kind a report names.
 const NAMED: usize = 20;
@@ -74,7 +81,7 @@ impl Check<'_> {
     pub fn code(&self) -> u8 {
         match self.verdict() {
             Verdict::Fault => 1,
-            Verdict::NoCall | Verdict::NotJudged | Verdict::NotCounted => 2,
+            Verdict::NoCall | Verdict::NotJudged | Verdict::Late | Verdict::NotCounted => 2,
             Verdict::Stopped => 130,
             Verdict::Unwritten => FAILURE,
             Verdict::NotStarted | Verdict::TheCommands => self.end.code(),
@@ -102,6 +109,8 @@ impl Check<'_> {
             Verdict::NoCall
         } else if answered == 0 || self.left.cut_off > 0 || !self.unjudged().is_empty() {
             Verdict::NotJudged
+        } else if self.late() > 0 {
+            Verdict::Late
         } else if self.uncounted() > 0 {
             Verdict::NotCounted
         } else if self.unwritten.is_some() && self.end.code() == 0 {
@@ -109,6 +118,39 @@ impl Check<'_> {
         } else {
             Verdict::TheCommands
         }
+    }
+
+    /// Returns how many calls a process made after the command had ended, so far.
+    fn late(&self) -> usize {
+        let is_late = |call: &SeenRequest| call.number > self.before_end && call.asks_a_model();
+        self.journal.log.latest(u64::MAX, usize::MAX, is_late).len()
+    }
+
+    /// Returns the sessions with many prompts that neither continue a call nor are continued, and
+    /// the number of them.
+    fn one_shots(&self) -> BTreeMap<String, usize> {
+        let calls = self.calls(|call| call.status.is_some_and(|status| status.is_success()));
+        let continued: HashSet<u64> = calls.iter().filter_map(|call| call.continues).collect();
+        let is_alone = |call: &SeenRequest| {
+            call.continues.is_none() && !continued.contains(&call.number) && call.kind() == "call"
+        };
+        // What is sent again is one prompt, and may go on.
+        let (mut alone, mut others) = (BTreeMap::<_, HashSet<_>>::new(), HashSet::new());
+        for call in &calls {
+            let (Some(session), Some(prompt)) = (&call.session, &call.prompt) else {
+                continue;
+            };
+            match is_alone(call) {
+                true => _ = alone.entry(session).or_default().insert(prompt),
+                false => _ = others.insert((session, prompt)),
+            }
+        }
+        let counts = alone.into_iter().map(|(session, prompts)| {
+            let prompts = prompts.into_iter();
+            let alone = prompts.filter(|prompt| !others.contains(&(session, *prompt)));
+            (session.clone(), alone.count())
+        });
+        counts.filter(|(_, count)| *count >= MANY).collect()
     }
 
     /// Returns how many calls were dropped before they were counted and written.
@@ -171,6 +213,14 @@ impl fmt::Display for Check<'_> {
             )?;
         }
         named(f, &self.allowed(), "with a mark that is allowed")?;
+        for (session, count) in self.one_shots().iter().take(NAMED) {
+            let session = harmless(session);
+            writeln!(f, "{count} unrelated prompts in session {session}")?;
+            writeln!(
+                f,
+                "  If these are conversations, each needs a session of its own."
+            )?;
+        }
         self.left_behind(f)?;
         writeln!(
             f,
@@ -279,6 +329,10 @@ impl Check<'_> {
             Verdict::NotJudged => {
                 "because a call was refused before its session could be judged".to_owned()
             }
+            Verdict::Late => {
+                let calls = count(self.late() as u64, "call");
+                format!("because {calls} came after the command had ended, and perhaps more will")
+            }
             Verdict::NotCounted => "because not every call could be counted".to_owned(),
             Verdict::Unwritten => "because not all calls could be written".to_owned(),
             Verdict::TheCommands => {
@@ -364,6 +418,7 @@ mod tests {
                 stopped: false,
             },
             origin: "http://127.0.0.1:8787",
+            before_end: u64::MAX,
             last,
             left: Left::default(),
             unwritten: None,
@@ -495,5 +550,55 @@ mod tests {
             assert!(check.to_string().contains(&told), "{check}");
         }
         assert!(!check(&journal, 1).to_string().contains("left a process"));
+    }
+
+    #[test]
+    fn calls_that_came_after_the_command_had_ended_leave_the_check_open() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        call(&journal, "one", &["1"]);
+        call(&journal, "one", &["1", "a", "2"]);
+        call(&journal, "one", &["1", "a", "2", "b", "3"]);
+        count(&journal);
+        let late = Check {
+            before_end: 1,
+            ..check(&journal, 3)
+        };
+        assert_eq!(late.code(), 2);
+        let because = "because 2 calls came after the command had ended, and perhaps more will\n";
+        assert!(late.to_string().ends_with(because), "{late}");
+        // A fault is certain.
+        call(&journal, "no id", &["1"]);
+        count(&journal);
+        let late = Check {
+            before_end: 1,
+            ..check(&journal, 4)
+        };
+        assert_eq!(late.code(), 1);
+    }
+
+    #[test]
+    fn many_unrelated_prompts_in_one_session_are_a_line_and_no_fault() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        let prompts: Vec<String> = (0..MANY).map(|at| format!("Question {at}")).collect();
+        let told = format!("\n{MANY} unrelated prompts in session one\n");
+        // Those that are sent again, or go on, are no others.
+        call(&journal, "one", &["Before"]);
+        call(&journal, "one", &["Before", "Yes.", "After"]);
+        for prompt in &prompts {
+            assert!(!check(&journal, 100).to_string().contains("unrelated"));
+            for _ in 0..2 {
+                call(&journal, "one", &[prompt]);
+            }
+        }
+        count(&journal);
+        let last = journal.last();
+        let report = check(&journal, last).to_string();
+        assert!(report.contains(&told), "{report}");
+        assert_eq!(check(&journal, last).code(), 0);
+        let (first, next) = (&*prompts[0], "And then?");
+        call(&journal, "one", &[first, "Yes.", next]);
+        count(&journal);
+        let report = check(&journal, journal.last()).to_string();
+        assert!(!report.contains("unrelated"), "{report}");
     }
 }

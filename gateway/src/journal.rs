@@ -29,6 +29,8 @@ pub struct Totals {
     pub moved: u64,
     /// Calls in a session that another conversation uses as well.
     pub shared: u64,
+    /// Calls that quote an answer of another session.
+    pub quotes: u64,
     /// Calls whose session is doubled or malformed.
     pub malformed: u64,
     pub refused: u64,
@@ -98,6 +100,7 @@ struct Counted {
     missed: bool,
     moved: bool,
     shared: bool,
+    quotes: bool,
     malformed: bool,
     refused: bool,
     asked: bool,
@@ -116,12 +119,13 @@ struct Counted {
 
 impl Counted {
     fn of(request: &SeenRequest, rules: &Rules) -> Self {
-        let marked = |is: fn(&Mark) -> bool| rules.faults(request).any(is);
+        let marked = |is: fn(&Mark) -> bool| rules.reasons(request).any(is);
         let asked = request.asks_a_model();
         Self {
             missed: marked(|mark| matches!(mark, Mark::Missing)),
             moved: marked(|mark| matches!(mark, Mark::Moved { .. })),
             shared: marked(|mark| matches!(mark, Mark::Shared { .. })),
+            quotes: marked(|mark| matches!(mark, Mark::Quotes { .. })),
             malformed: marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed)),
             refused: asked && request.is_refused(),
             asked,
@@ -145,6 +149,7 @@ pub fn stands_out_for(request: &SeenRequest, rules: &Rules, reason: &str) -> boo
         "missed" => counted.missed,
         "moved" => counted.moved,
         "shared" => counted.shared,
+        "quotes" => counted.quotes,
         "malformed" => counted.malformed,
         "refused" => counted.refused,
         _ => counted.stands_out,
@@ -369,6 +374,7 @@ impl Totals {
             (&mut self.missed, before.missed, now.missed),
             (&mut self.moved, before.moved, now.moved),
             (&mut self.shared, before.shared, now.shared),
+            (&mut self.quotes, before.quotes, now.quotes),
             (&mut self.malformed, before.malformed, now.malformed),
             (&mut self.refused, before.refused, now.refused),
             (&mut self.stand_out, before.stands_out, now.stands_out),

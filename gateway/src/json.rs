@@ -92,9 +92,15 @@ fn of_mark(mark: &Mark) -> Value {
         Mark::Shared {
             conversation,
             other,
+            back,
         } => {
             json["conversation"] = (*conversation).into();
             json["other"] = (*other).into();
+            json["back"] = (*back).into();
+        }
+        Mark::Quotes { call, session } => {
+            json["call"] = (*call).into();
+            json["from"] = session.as_str().into();
         }
         _ => {}
     }
@@ -170,6 +176,11 @@ mod tests {
         let shared = Mark::Shared {
             conversation: 4,
             other: 1,
+            back: false,
+        };
+        let quotes = Mark::Quotes {
+            call: 1,
+            session: "x".to_owned(),
         };
         for (mark, mut expected) in [
             (Mark::Missing, json!({"name": "missing"})),
@@ -181,8 +192,9 @@ mod tests {
             ),
             (
                 shared,
-                json!({"name": "shared", "conversation": 4, "other": 1}),
+                json!({"name": "shared", "conversation": 4, "other": 1, "back": false}),
             ),
+            (quotes, json!({"name": "quotes", "call": 1, "from": "x"})),
             (Mark::ProcessSession, json!({"name": "process"})),
         ] {
             expected["reason"] = mark.to_string().into();

@@ -211,6 +211,7 @@ impl Running {
             agent.origin
         ));
         let end = agent.run().await;
+        let before_end = self.journal.last();
         let mut end = end.with_context(|| format!("cannot wait for {agent}"))?;
         let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
         let finished = async { (check::settle(under_way).await, self.watching.finish().await) };
@@ -229,6 +230,7 @@ impl Running {
             journal: &self.journal,
             end,
             origin: agent.origin,
+            before_end,
             last,
             left,
             unwritten,

@@ -44,7 +44,8 @@ Examples:
 
 Exit status of --check:
   1    a call had no valid session, or not the one of its conversation
-  2    no call to a model was seen, or not every call could be judged and counted
+  2    no call to a model was seen, or not every call could be judged and counted, such as one that
+       came after the command had ended
   125  the gateway could not start, as with a bad argument, or could not write every call
   126  the command could not be run
   127  the command was not found
@@ -123,7 +124,7 @@ pub struct Options {
     #[arg(long)]
     pub allow_forks: bool,
 
-    /// Accept a known mark: missing, doubled, malformed, moved or shared. `shared:my-agent` accepts
+    /// Accept a known mark: missing, doubled, malformed, moved, shared or quotes. `shared:my-agent` accepts
     /// it of one client alone, by its name or user agent, and `shared:/zen/v1` below one path
     #[arg(long, value_name = "MARK[:CLIENT]", value_parser = Allow::parse)]
     pub allow: Vec<Allow>,

@@ -22,7 +22,14 @@ enum Only {
 
 impl Allow {
     /// The marks that can be allowed.
-    const MARKS: [&str; 5] = ["missing", "doubled", "malformed", "moved", "shared"];
+    const MARKS: [&str; 6] = [
+        "missing",
+        "doubled",
+        "malformed",
+        "moved",
+        "shared",
+        "quotes",
+    ];
 
     pub fn parse(value: &str) -> Result<Self> {
         let (mark, only) = match value.split_once(':') {
@@ -76,9 +83,9 @@ impl Rules {
         }
     }
 
-    /// Returns whether a fault of this call is accepted.
+    /// Returns whether a mark of this call is accepted.
     pub fn allows(&self, call: &SeenRequest, mark: &Mark) -> bool {
-        mark.is_fault() && self.allowed.iter().any(|allow| allow.covers(call, mark))
+        self.allowed.iter().any(|allow| allow.covers(call, mark))
     }
 
     /// Returns the faults of a call that are not accepted.
@@ -87,11 +94,18 @@ impl Rules {
         faults.filter(|mark| !self.allows(call, mark))
     }
 
+    /// Returns the marks because of which a call stands out, if any: its faults, and quotations.
+    pub fn reasons<'a>(&self, call: &'a SeenRequest) -> impl Iterator<Item = &'a Mark> {
+        let marks = call.marks.iter();
+        let count = |mark: &&Mark| mark.is_fault() || matches!(mark, Mark::Quotes { .. });
+        marks.filter(count).filter(|mark| !self.allows(call, mark))
+    }
+
     pub fn has_fault(&self, call: &SeenRequest) -> bool {
         self.faults(call).next().is_some()
     }
 
-    /// Returns whether a fault of this call was accepted.
+    /// Returns whether a mark of this call was accepted.
     pub fn has_allowed(&self, call: &SeenRequest) -> bool {
         call.marks.iter().any(|mark| self.allows(call, mark))
     }
@@ -99,7 +113,7 @@ impl Rules {
     /// Returns whether a call stands out: like [`SeenRequest::stands_out`], but for what is
     /// accepted.
     pub fn stands_out(&self, call: &SeenRequest) -> bool {
-        call.stands_out() && (self.has_fault(call) || call.is_refused())
+        call.stands_out() && (call.is_refused() || self.reasons(call).next().is_some())
     }
 }
 

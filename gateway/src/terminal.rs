@@ -110,7 +110,7 @@ fn line(
 
 /// Returns why a call stands out, or a note about how it ended, if there is anything to say.
 fn reason(request: &SeenRequest, rules: &Rules) -> Option<(String, Style)> {
-    let mut reasons: Vec<String> = rules.faults(request).map(of_mark).collect();
+    let mut reasons: Vec<String> = rules.reasons(request).map(of_mark).collect();
     if request.is_refused() {
         let status = request.status.and_then(|status| status.canonical_reason());
         let error = request.error.as_deref().or(status).unwrap_or("refused");
@@ -119,7 +119,9 @@ fn reason(request: &SeenRequest, rules: &Rules) -> Option<(String, Style)> {
             reasons.push(error.to_owned());
         }
     }
-    let only_a_fork = rules.faults(request).all(Mark::may_be_fork) && !request.is_refused();
+    // What may be a fork, or a text that was passed on, may be right.
+    let may_be_right = |mark: &Mark| mark.may_be_fork() || !mark.is_fault();
+    let only_a_fork = rules.reasons(request).all(may_be_right) && !request.is_refused();
     let style = match (reasons.is_empty() || !request.asks_a_model(), only_a_fork) {
         (true, _) => DIM,
         (false, true) => YELLOW,
@@ -161,6 +163,9 @@ fn of_mark(mark: &Mark) -> String {
         }
         Mark::Shared { other, .. } => {
             format!("shared: #{other} began another conversation in its session")
+        }
+        Mark::Quotes { call, session } => {
+            format!("quotes the answer to #{call} of {}", short(session))
         }
         Mark::Doubled => "session header doubled".to_owned(),
         Mark::Malformed => "malformed session".to_owned(),

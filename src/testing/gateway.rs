@@ -197,6 +197,12 @@ impl Gateway {
         self.escaped.requests()
     }
 
+    /// Declares that the first message of a conversation in this session is edited, before or after
+    /// the edit is made.
+    pub fn expect_edit(&self, session: impl AsRef<str>) {
+        self.log.expect_edit(session);
+    }
+
     /// Declares that the session with the id `fork` is a fork of the one with the id `original`,
     /// before or after the fork is made.
     pub fn expect_fork(&self, original: impl AsRef<str>, fork: impl AsRef<str>) {

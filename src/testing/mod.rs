@@ -71,12 +71,13 @@ mod continuity;
 mod endpoint;
 mod failure;
 mod gateway;
-#[cfg_attr(not(test), allow(dead_code))] // Until prompts are read by it.
 mod json;
 mod log;
 mod outcome;
+mod outline;
 mod prices;
 mod prompt;
+mod quotes;
 mod reply;
 mod routing;
 mod seen;
@@ -94,6 +95,6 @@ pub use self::seen::{Mark, SeenRequest};
 /// For a program that keeps a record of calls itself, such as a proxy in front of the real gateway.
 /// Tests of a client do not need it: [`Gateway`] keeps one for them.
 pub mod record {
-    pub use super::answer::{Answer, End, Usage};
+    pub use super::answer::{Answer, End, ToolCall, Usage};
     pub use super::log::{Changes, Log};
 }

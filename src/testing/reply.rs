@@ -3,7 +3,7 @@
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::Usage;
+use super::answer::{ToolCall, Usage};
 use super::endpoint::{Family, Format};
 use super::outcome::Frame;
 
@@ -114,6 +114,28 @@ impl Completion<'_> {
         frames
     }
 
+    /// Returns the answer's id.
+    pub fn answer_id(&self) -> String {
+        self.id(match self.format {
+            Format::ChatCompletions => "chatcmpl-",
+            Format::Responses => "resp_",
+            Format::Messages => "message_",
+            Format::GenerateContent => "response-",
+        })
+    }
+
+    /// Returns the call of a tool that it consists of, if it is one.
+    pub fn tool_call(&self) -> Option<ToolCall> {
+        let Reply::ToolCall { name, arguments } = self.reply else {
+            return None;
+        };
+        Some(ToolCall {
+            id: Some(self.id("call_")).filter(|_| self.format != Format::GenerateContent),
+            name: name.clone(),
+            arguments: arguments.to_string(),
+        })
+    }
+
     /// Returns the piece of the reply's text that an event contains.
     fn text_in(&self, event: &Value) -> String {
         let text = match self.format {
@@ -167,7 +189,7 @@ impl Completion<'_> {
             }),
         };
         json!({
-            "id": self.id("chatcmpl-"),
+            "id": self.answer_id(),
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
@@ -181,7 +203,7 @@ impl Completion<'_> {
             (
                 None,
                 json!({
-                    "id": self.id("chatcmpl-"),
+                    "id": self.answer_id(),
                     "object": "chat.completion.chunk",
                     "created": self.created,
                     "model": self.model,
@@ -251,7 +273,7 @@ impl Completion<'_> {
     fn response(&self, status: &str) -> Value {
         let done = status == "completed";
         json!({
-            "id": self.id("resp_"),
+            "id": self.answer_id(),
             "object": "response",
             "created_at": self.created,
             "status": status,
@@ -370,7 +392,7 @@ impl Completion<'_> {
 
     fn message(&self, content: Vec<Value>, stop_reason: Option<&str>) -> Value {
         json!({
-            "id": self.id("message_"),
+            "id": self.answer_id(),
             "type": "message",
             "role": "assistant",
             "model": self.model,
@@ -463,7 +485,7 @@ impl Completion<'_> {
                 "totalTokenCount": self.usage.prompt + self.usage.output,
             },
             "modelVersion": self.model,
-            "responseId": self.id("response-"),
+            "responseId": self.answer_id(),
         })
     }
 

@@ -79,7 +79,10 @@ pub struct SeenRequest {
     /// How long it took until its answer ended.
     pub ended_after: Option<Duration>,
 
-    /// The number of the request whose prompt this one continues.
+    /// Whether it asks a model, and what it asks could not be read: its body is no JSON, is
+    /// compressed, or was not kept. Then its conversation is not judged.
+    pub unread: bool,
+    /// The number of the request whose conversation this one continues.
     pub continues: Option<u64>,
     /// What stands out in it.
     pub marks: Vec<Mark>,
@@ -112,6 +115,19 @@ pub enum Mark {
         conversation: u64,
         /// The number of the request that the other one began with.
         other: u64,
+        /// Whether this conversation was there before the other one went on. If not, its first
+        /// message may be an edit of the other one's; if so, the two take turns.
+        back: bool,
+    },
+    /// It continues nothing, and contains an answer that was given in exactly one other session: a
+    /// helper call under an id of its own, such as one for a summary, or a conversation that goes on
+    /// from its summary in a new session. It may also be a text that a user or an agent passed on, so
+    /// it is not a [fault](Self::is_fault) in itself.
+    Quotes {
+        /// The number of the request that was answered so.
+        call: u64,
+        /// The session of that request.
+        session: String,
     },
     /// It is in [`Session::process`](crate::Session), the session of the whole process: right for a
     /// program with one conversation, wrong for a server. Not a [fault](Self::is_fault) in itself.
@@ -119,7 +135,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// Returns its name: `missing`, `doubled`, `malformed`, `moved`, `shared` or `process`.
+    /// Returns its name: `missing`, `doubled`, `malformed`, `moved`, `shared`, `quotes` or `process`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -127,18 +143,24 @@ impl Mark {
             Self::Malformed => "malformed",
             Self::Moved { .. } => "moved",
             Self::Shared { .. } => "shared",
+            Self::Quotes { .. } => "quotes",
             Self::ProcessSession => "process",
         }
     }
 
     /// Returns whether it is wrong in any program.
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::ProcessSession)
+        !matches!(self, Self::Quotes { .. } | Self::ProcessSession)
     }
 
     /// Returns whether it may be a fork: a conversation that goes on in a session new to it.
     pub fn may_be_fork(&self) -> bool {
         matches!(self, Self::Moved { back: false, .. })
+    }
+
+    /// Returns whether it may be an edit: a conversation whose first message was changed.
+    pub fn may_be_edit(&self) -> bool {
+        matches!(self, Self::Shared { back: false, .. })
     }
 }
 
@@ -168,10 +190,22 @@ impl fmt::Display for Mark {
             Self::Shared {
                 conversation,
                 other,
-            } => write!(
+                back,
+            } => {
+                write!(
+                    f,
+                    "shared: its session contains the conversation that began with \
+                    #{conversation} and the one that began with #{other}"
+                )?;
+                f.write_str(match back {
+                    true => ", by turns",
+                    false => ", or this is an edit of its first message",
+                })
+            }
+            Self::Quotes { call, session } => write!(
                 f,
-                "shared: its session contains the conversation that began with #{conversation} \
-                and the one that began with #{other}"
+                "quotes the answer to #{call}, which was in session {session}: \
+                a helper call outside of that session, or a text that was passed on"
             ),
             Self::ProcessSession => f.write_str("in the process's session"),
         }
@@ -188,6 +222,7 @@ impl SeenRequest {
             .into_iter()
             .find(|name| value(&headers, name).is_some());
         let session_name = session_name.as_ref();
+        let unread = prompt.is_none();
         let empty = Prompt::default();
         let prompt = prompt.unwrap_or(&empty);
         let model = call.as_ref().and_then(|call| call.model.clone());
@@ -220,10 +255,12 @@ impl SeenRequest {
             end: None,
             answered_after: None,
             ended_after: None,
+            unread: false,
             continues: None,
             marks: vec![],
             headers,
         };
+        request.unread = unread && request.asks_a_model();
         let mark = match (session_name, &request.session) {
             _ if !request.asks_a_model() => None,
             (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
@@ -261,9 +298,12 @@ impl SeenRequest {
         self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
     }
 
-    /// Returns whether it is a call that has a fault or was refused.
+    /// Returns whether it is a call that has a fault, was refused, or [quotes](Mark::Quotes) another
+    /// session.
     pub fn stands_out(&self) -> bool {
-        self.asks_a_model() && (self.has_fault() || self.is_refused())
+        let quotes = |mark: &Mark| matches!(mark, Mark::Quotes { .. });
+        let stands_out = self.has_fault() || self.is_refused() || self.marks.iter().any(quotes);
+        self.asks_a_model() && stands_out
     }
 
     /// Returns what kind of call it looks like: `title`, `summary`, `commit message` or `call`, or,
@@ -365,11 +405,20 @@ impl fmt::Display for SeenRequest {
             (Some(status), None) => write!(f, ", answered {status}")?,
             (Some(status), Some(error)) => write!(f, ", answered {status} ({error})")?,
         }
+        if self.unread {
+            f.write_str("; its prompt could not be read")?;
+        }
         for mark in self.marks.iter().filter(|mark| **mark != Mark::Missing) {
             write!(f, "; {mark}")?;
         }
         Ok(())
     }
+}
+
+/// Returns the agent that made a call, if it names itself: Claude Code's agents share a session.
+pub(super) fn agent(headers: &HeaderMap) -> Option<String> {
+    const AGENT: HeaderName = HeaderName::from_static("x-claude-code-agent-id");
+    value(headers, &AGENT)
 }
 
 /// Copies a header, and marks it as sensitive if it may carry a key.

@@ -263,6 +263,8 @@ impl State {
         outcome.answer.provider = Some(provider);
         outcome.answer.failure = failure.as_ref().map(Failure::to_string);
         outcome.answer.usage = Some(usage);
+        outcome.answer.id = Some(completion.answer_id());
+        outcome.answer.tool_calls.extend(completion.tool_call());
         if let Reply::Text(text) = reply {
             outcome.answer.text = Some(text);
         }

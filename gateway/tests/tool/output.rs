@@ -70,7 +70,7 @@ fn a_signal_ends_it_with_a_summary() {
     use rustix::process::Signal;
 
     for signal in [Signal::INT, Signal::TERM] {
-        let program = Program::start([""; 0]);
+        let program = Program::start(["--reply", "There."]);
         let body = chat("You are a guide.", &["Where is the sea?"]);
         call(&program, Some("one"), &body);
         call(&program, None, &body);

@@ -174,7 +174,9 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
 
 #[test]
 fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
-    let program = Program::start(["--models", "glm-5.2"]);
+    let answers = ["a", "b", "x", "c", "x", "d", "x", "e", "x"];
+    let replies = answers.iter().flat_map(|answer| ["--reply", answer]);
+    let program = Program::start(["--models", "glm-5.2"].into_iter().chain(replies));
     let caller = Caller::new(&program);
     let ask = |session, texts: &[&str]| {
         caller.call(
@@ -189,7 +191,7 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         let body = chat("You guide.", texts).to_string();
         call.bearer_auth("loopback-key").body(body).send().unwrap();
     }
-    ask("two", &["1", "c", "4"]);
+    ask("two", &["1", "a", "4"]);
     ask("one two", &["Hello"]);
     ask("three", &["5"]);
     ask("three", &["5", "d", "6"]);

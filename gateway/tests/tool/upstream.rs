@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use reqwest::blocking::{Client, Response};
-use reqwest_opencode_session::testing::{Failure, Gateway};
+use reqwest_opencode_session::testing::{Failure, Gateway, Reply};
 use serde_json::{Value, json};
 
 use crate::program::{Program, chat, client, command};
@@ -322,6 +322,9 @@ fn marks_are_the_same_as_the_gateways_own() {
         body["stream"] = true.into();
         call.body(body.to_string()).send().unwrap().text().unwrap();
     };
+    for answer in ["There.", "There, too."] {
+        gateway.reply_next(Reply::Text(answer.to_owned()));
+    }
     ask("one", &["Where is the sea?"]);
     ask("two", &["Where is the sea?", "There.", "And the lake?"]);
     ask(

@@ -6,5 +6,8 @@ mod cache;
 mod continuity;
 mod load;
 mod log;
+mod played;
+mod quotes;
+mod rules;
 mod seen;
 mod support;
