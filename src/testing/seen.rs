@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 
 use super::answer::{Answer, End, Usage};
 use super::endpoint::Call;
-use super::prompt::Prompt;
+use super::prompt::{Prompt, first_words};
 use crate::{header, session};
 
 /// A request, what it asks for, and how it was answered.
@@ -51,9 +51,14 @@ pub struct SeenRequest {
     pub messages: usize,
     /// The first words of the system prompt.
     pub system: Option<String>,
-    /// The first words of the user's last message.
+    /// The first words that the user typed last.
     pub prompt: Option<String>,
 
+    /// The first words of the model's last message in the prompt.
+    pub recalls: Option<String>,
+
+    /// The first words of the answer.
+    pub said: Option<String>,
     /// The provider that was picked, unless the request was refused before that.
     pub provider: Option<String>,
     /// The status of the answer, once there is one.
@@ -243,6 +248,8 @@ impl SeenRequest {
             messages: prompt.messages,
             system: prompt.system.clone(),
             prompt: prompt.user.clone(),
+            recalls: prompt.recalls.clone(),
+            said: None,
             provider: None,
             status: None,
             error: None,
@@ -366,6 +373,9 @@ impl SeenRequest {
         update(&mut self.error, &answer.error);
         update(&mut self.error_message, &answer.error_message);
         update(&mut self.provider, &answer.provider);
+        if let Some(text) = &answer.text {
+            self.said = first_words([text.as_str()].into_iter());
+        }
         update(&mut self.cost, &answer.cost);
         update(&mut self.failure, &answer.failure);
         update(&mut self.end, &answer.end);
