@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
 .PHONY: all format lint test test-release doc docs-rs quickstart examples compat page picture wire \
-	wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
+	setup wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
 	package
 
 # Packages outside the workspace: they need other tools, a newer Rust or heavier dependencies.
@@ -77,6 +77,11 @@ picture:
 # git, and installs both clients into target/wire.
 wire:
 	cargo run --quiet --manifest-path compat/wire/Cargo.toml
+
+# Whether the newest clients reach the gateway as `opencode-gateway --setup` says. Needs Linux, Node.js
+# 20, npm and Python, and installs the clients into target/setup.
+setup:
+	compat/setup/run.sh
 
 # WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
 # library's source.
