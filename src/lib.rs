@@ -3,7 +3,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+// Its pages are for every reader, whatever features they need themselves.
 #[cfg(any(doc, all(doctest, feature = "testing")))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod docs;
 pub mod header;
 mod middleware;

@@ -78,6 +78,9 @@ pub mod pinned_header {}
 #[doc = include_str!("proxy.md")]
 pub mod proxy {}
 
+#[doc = include_str!("reqwest_012.md")]
+pub mod reqwest_012 {}
+
 #[cfg(any(not(doctest), feature = "serde"))]
 #[doc = include_str!("resume.md")]
 pub mod resume {}
