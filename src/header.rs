@@ -1,7 +1,5 @@
 //! The headers that the gateways read, and the rule for the values that this crate sends.
 
-use std::ptr;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 use uuid::Uuid;
@@ -36,9 +34,28 @@ pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
     HeaderName::from_static("x-claude-code-session-id"),
 ];
 
+/// The headers that belong to a session, and are never sent with another one.
+pub(crate) const TURN_AND_PARENT_NAMES: [HeaderName; 3] = [TURN, OTHER_TURN, PARENT_SESSION];
+
 /// OpenCode's headers other than the session's.
 pub(crate) const OPENCODE_ONLY: [HeaderName; 5] =
     [TURN, OTHER_TURN, CLIENT, PROJECT, PARENT_SESSION];
+
+/// Returns whether a header's name suggests a key or a cookie, of any service.
+pub(crate) fn is_secret(name: &HeaderName) -> bool {
+    const PARTS: [&str; 9] = [
+        "auth",
+        "cookie",
+        "credential",
+        "jwt",
+        "key",
+        "passw",
+        "secret",
+        "signature",
+        "token",
+    ];
+    PARTS.iter().any(|part| name.as_str().contains(part))
+}
 
 /// The longest value, in characters, that this crate sends in a header of its own.
 ///
@@ -50,26 +67,27 @@ const MAX_LENGTH: usize = 128;
 /// A valid value has 1 to 128 visible ASCII characters (0x21 to 0x7E). In a user agent, spaces may
 /// separate words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[error("{}{}", self.rule(), self.hint())]
 #[non_exhaustive]
 pub enum InvalidValue {
     /// The value is empty.
-    #[error("the value is empty; it must have 1 to {MAX_LENGTH} visible ASCII characters")]
     Empty,
     /// The value has more than 128 characters.
-    #[error(
-        "the value has {length} characters, and at most {MAX_LENGTH} are allowed; \
-         for an id, `SessionId::derive` derives a short one from any text"
-    )]
     #[non_exhaustive]
     TooLong {
         /// How many characters it has.
         length: usize,
     },
+    /// The value would be valid without the white space around it, such as the newline at the end
+    /// of a file.
+    #[non_exhaustive]
+    Untrimmed {
+        /// How many characters come before the first one that is too much.
+        position: usize,
+        /// That character.
+        character: char,
+    },
     /// The value contains a character that is not visible ASCII (0x21 to 0x7E).
-    #[error(
-        "character {} of the value is {character:?}, and only visible ASCII is allowed; \
-         for an id, `SessionId::derive` derives a valid one from any text", position + 1
-    )]
     #[non_exhaustive]
     IllegalCharacter {
         /// How many characters come before it.
@@ -79,32 +97,81 @@ pub enum InvalidValue {
     },
 }
 
+impl InvalidValue {
+    /// Says which rule the value breaks.
+    pub(crate) fn rule(&self) -> String {
+        let is = |position, character: &char| {
+            format!("character {} of the value is {character:?}", position + 1)
+        };
+        match self {
+            Self::Empty => {
+                format!(
+                    "the value is empty; it must have 1 to {MAX_LENGTH} visible ASCII characters"
+                )
+            }
+            Self::TooLong { length } => {
+                format!("the value has {length} characters, and at most {MAX_LENGTH} are allowed")
+            }
+            Self::Untrimmed {
+                position,
+                character,
+            } => format!("{}, so trim the value", is(position, character)),
+            Self::IllegalCharacter {
+                position,
+                character,
+            } => format!(
+                "{}, and only visible ASCII is allowed",
+                is(position, character)
+            ),
+        }
+    }
+
+    /// Says how any text becomes an id.
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Empty | Self::Untrimmed { .. } => "",
+            Self::TooLong { .. } | Self::IllegalCharacter { .. } => {
+                "; `SessionId::derive` derives a valid id from any text"
+            }
+        }
+    }
+}
+
 /// Accepts 1 to [`MAX_LENGTH`] visible ASCII characters (0x21 to 0x7E).
 pub(crate) fn token(value: &str) -> Result<HeaderValue, InvalidValue> {
-    checked(value, |_, character| character.is_ascii_graphic())
+    checked(value, |character| character.is_ascii_graphic())
 }
 
 /// Like [`token`], but also accepts spaces between words.
 pub(crate) fn words(value: &str) -> Result<HeaderValue, InvalidValue> {
-    let inner =
-        value.len() - value.trim_start_matches(' ').len()..value.trim_end_matches(' ').len();
-    checked(value, |at, character| {
-        character.is_ascii_graphic() || (character == ' ' && inner.contains(&at))
+    checked(value, |character| {
+        character.is_ascii_graphic() || character == ' '
     })
 }
 
-fn checked(value: &str, legal: impl Fn(usize, char) -> bool) -> Result<HeaderValue, InvalidValue> {
+fn checked(value: &str, is_legal: impl Fn(char) -> bool) -> Result<HeaderValue, InvalidValue> {
     if value.is_empty() {
         return Err(InvalidValue::Empty);
     }
+    let trimmed = value.trim();
+    let start = value.len() - value.trim_start().len();
+    let inner = start..start + trimmed.len();
     let illegal = value
         .char_indices()
         .enumerate()
-        .find(|&(_, (at, character))| !legal(at, character));
+        .find(|&(_, (at, character))| !inner.contains(&at) || !is_legal(character));
     if let Some((position, (_, character))) = illegal {
-        return Err(InvalidValue::IllegalCharacter {
-            position,
-            character,
+        let is_valid_when_trimmed =
+            (1..=MAX_LENGTH).contains(&trimmed.len()) && trimmed.chars().all(is_legal);
+        return Err(match is_valid_when_trimmed {
+            true => InvalidValue::Untrimmed {
+                position,
+                character,
+            },
+            false => InvalidValue::IllegalCharacter {
+                position,
+                character,
+            },
         });
     }
     if value.len() > MAX_LENGTH {
@@ -132,34 +199,101 @@ fn shared(value: HeaderValue) -> HeaderValue {
 }
 
 /// What a map contains under one name.
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Existing<'a> {
     Nothing,
-    /// Several values, or one that [`token`] would refuse.
+    /// Different values, or one that [`token`] would refuse.
     Malformed,
     Token(&'a HeaderValue),
+    /// The same token several times, which counts as one.
+    Repeated(&'a HeaderValue),
 }
 
 impl<'a> Existing<'a> {
     pub fn of(headers: &'a HeaderMap, name: &HeaderName) -> Self {
         // Scanning the few names takes 100 fewer instructions than a look-up.
-        let Some(key) = headers.keys().find(|other| *other == name) else {
-            return Self::Nothing;
-        };
-        // The map lends each name from one place: comparing addresses takes 67 fewer instructions.
-        let mut values = headers.iter().filter(|(other, _)| ptr::eq(*other, key));
-        match (values.next(), values.next()) {
-            (Some((_, value)), None) if is_token(value) => Self::Token(value),
+        let values = headers.iter().filter(|(other, _)| *other == name);
+        values.fold(Self::Nothing, |existing, (_, value)| existing.and(value))
+    }
+
+    fn and(self, value: &'a HeaderValue) -> Self {
+        match self {
+            Self::Nothing if is_token(value) => Self::Token(value),
+            Self::Token(first) | Self::Repeated(first) if first == value => Self::Repeated(first),
             _ => Self::Malformed,
+        }
+    }
+
+    pub fn token(self) -> Option<&'a HeaderValue> {
+        match self {
+            Self::Token(value) | Self::Repeated(value) => Some(value),
+            Self::Nothing | Self::Malformed => None,
         }
     }
 }
 
-/// Returns the value of a header that appears exactly once, if [`token`] would accept it.
-pub(crate) fn sole_token<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
-    match Existing::of(headers, name) {
-        Existing::Token(value) => Some(value),
-        Existing::Nothing | Existing::Malformed => None,
+/// What a map says of sessions, from one pass over its names.
+pub(crate) struct Survey<'a> {
+    /// What it contains under the name that a target takes its session in.
+    pub session: Existing<'a>,
+    /// Whether it contains another of [`SESSION_NAMES`].
+    pub has_other_name: bool,
+    /// Whether it contains a turn or a parent.
+    pub has_turn_or_parent: bool,
+}
+
+impl<'a> Survey<'a> {
+    pub fn of(headers: &'a HeaderMap, session_header: &HeaderName) -> Self {
+        static OTHER_NAMES: [HeaderName; 5] = SESSION_NAMES;
+        static TURN_AND_PARENT: [HeaderName; 3] = TURN_AND_PARENT_NAMES;
+
+        let mut survey = Self {
+            session: Existing::Nothing,
+            has_other_name: false,
+            has_turn_or_parent: false,
+        };
+        for (name, value) in headers {
+            if name == session_header {
+                survey.session = survey.session.and(value);
+            } else {
+                survey.has_other_name |= OTHER_NAMES.contains(name);
+                survey.has_turn_or_parent |= TURN_AND_PARENT.contains(name);
+            }
+        }
+        survey
     }
+}
+
+/// A session that a request names in one of several headers.
+pub(crate) struct Named<'a> {
+    pub id: &'a HeaderValue,
+    /// Whether the turn and the parent beside it are this session's: every header before this one
+    /// was absent.
+    pub has_turn_and_parent: bool,
+}
+
+impl<'a> Named<'a> {
+    /// Returns the session in the first of these headers that names one.
+    pub fn find(
+        headers: &'a HeaderMap,
+        names: impl IntoIterator<Item = HeaderName>,
+    ) -> Option<Self> {
+        let mut has_turn_and_parent = true;
+        names.into_iter().find_map(|name| {
+            let existing = Existing::of(headers, &name);
+            let named = existing.token().map(|id| Self {
+                id,
+                has_turn_and_parent,
+            });
+            has_turn_and_parent &= matches!(existing, Existing::Nothing);
+            named
+        })
+    }
+}
+
+/// Returns the value of a header, if it has only one, and [`token`] would accept that.
+pub(crate) fn sole_token<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    Existing::of(headers, name).token()
 }
 
 fn is_token(value: &HeaderValue) -> bool {

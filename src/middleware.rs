@@ -1,5 +1,6 @@
 //! The middleware and its builder: what a user meets first.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -449,15 +450,14 @@ impl OpencodeSessionMiddlewareBuilder {
         if targets.is_empty() {
             return Err(BuildError::NoTargets);
         }
-        for (number, target) in targets.iter().enumerate() {
-            if let Some(other) = targets[..number]
-                .iter()
-                .find(|other| target.is_same_origin(other) && target.dialect() != other.dialect())
-            {
+        let mut dialects = HashMap::new();
+        for target in targets {
+            let other = *dialects.entry(target.origin()).or_insert(target.dialect());
+            if other != target.dialect() {
                 return Err(BuildError::TwoSessionHeaders {
                     target: target.to_string(),
-                    headers: [other, target]
-                        .map(|target| target.dialect().session_header().to_string()),
+                    headers: [other, target.dialect()]
+                        .map(|dialect| dialect.session_header().to_string()),
                 });
             }
         }
@@ -502,7 +502,7 @@ impl OpencodeSessionMiddlewareBuilder {
 #[non_exhaustive]
 pub enum BuildError {
     /// A value is not valid.
-    #[error("`{setting}` was refused: {reason}")]
+    #[error("`{setting}` was refused: {}", reason.rule())]
     #[non_exhaustive]
     InvalidValue {
         /// The builder's method that took the value.

@@ -1,7 +1,7 @@
 //! What is compared and shown of a URL: its origin.
 
 use http::Uri;
-use url::Url;
+use url::{Host, Url};
 
 /// The URL of a request: [`url::Url`], which is `reqwest::Url`, or [`http::Uri`].
 ///
@@ -56,7 +56,7 @@ impl Scheme {
     }
 }
 
-/// Calls `matches` with the URL's host, in lower case and without a trailing dot.
+/// Calls `matches` with the URL's host as a [`Url`] spells it, and without a trailing dot.
 pub(crate) fn with_host<U: RequestUrl + ?Sized, T: Default>(
     url: &U,
     matches: impl FnOnce(&str) -> T,
@@ -65,22 +65,37 @@ pub(crate) fn with_host<U: RequestUrl + ?Sized, T: Default>(
         return T::default();
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    if U::HAS_LOWER_CASE || !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        matches(host)
-    } else {
-        matches(&host.to_ascii_lowercase())
+    if U::IS_NORMALIZED {
+        return matches(host);
+    }
+    if is_address(host) {
+        if let Ok(address) = Host::parse(host) {
+            return matches(&address.to_string());
+        }
+    }
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        false => matches(host),
+        true => matches(&host.to_ascii_lowercase()),
     }
 }
 
-/// Returns what an error may show of a URL: scheme, host and port, without user info.
+/// Returns whether a host is an IP address, in any of its spellings: `127.1`, `0x7f000001`, `[::1]`.
+fn is_address(host: &str) -> bool {
+    let last_label = host.rsplit('.').next().unwrap_or(host);
+    host.starts_with('[') || last_label.starts_with(|start: char| start.is_ascii_digit())
+}
+
+/// Returns what an error may show of a URL: scheme, host and port, without user info. Empty if the
+/// URL has no host.
 pub(crate) fn origin<U: RequestUrl + ?Sized>(url: &U) -> String {
+    let Some(host) = url.host() else {
+        return String::new();
+    };
     let default_port = Scheme::of(url).map_or(0, Scheme::default_port);
-    let (scheme, host) = (url.scheme(), url.host());
-    let origin = format!(
-        "{}://{}",
-        scheme.unwrap_or_default(),
-        host.unwrap_or_default()
-    );
+    let origin = match url.scheme() {
+        Some(scheme) => format!("{scheme}://{host}"),
+        None => host.to_owned(),
+    };
     match url.port_or(default_port) {
         Some(port) if port != default_port => format!("{origin}:{port}"),
         _ => origin,
@@ -99,8 +114,8 @@ mod sealed {
     pub trait RequestUrl {
         /// Returns the authority, perhaps with what follows it, if the URL has this scheme.
         fn after_scheme(&self, scheme: Scheme) -> Option<&str>;
-        /// Whether scheme and host are always in lower case.
-        const HAS_LOWER_CASE: bool;
+        /// Whether scheme and host have only one spelling.
+        const IS_NORMALIZED: bool;
 
         fn scheme(&self) -> Option<&str>;
         fn host(&self) -> Option<&str>;
@@ -125,7 +140,7 @@ mod sealed {
             }
         }
 
-        const HAS_LOWER_CASE: bool = true;
+        const IS_NORMALIZED: bool = true;
 
         fn scheme(&self) -> Option<&str> {
             Some(self.scheme())
@@ -150,7 +165,7 @@ mod sealed {
             (self.scheme_str()? == scheme.as_str()).then_some(self.authority()?.as_str())
         }
 
-        const HAS_LOWER_CASE: bool = false;
+        const IS_NORMALIZED: bool = false;
 
         fn scheme(&self) -> Option<&str> {
             self.scheme_str()

@@ -9,7 +9,7 @@ use crate::target::Targets;
 ///
 /// It is the source of a `reqwest::Error` for which `is_redirect` is true.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
-#[error("the redirect from {from} to {to} was refused: {reason}")]
+#[error("the redirect{} to {to} was refused: {reason}", source_of(from))]
 pub struct RedirectRefused {
     from: String,
     to: String,
@@ -25,10 +25,15 @@ enum Reason {
          redirect cannot change the headers"
     )]
     OtherHeaders,
+    #[error(
+        "where the chain began is not known, and if that was a target, the session may go only to \
+         targets; pass the URLs of all its requests"
+    )]
+    UnknownBeginning,
 }
 
 impl RedirectRefused {
-    /// Returns the origin that redirected.
+    /// Returns the origin that redirected: empty, if it is not known.
     pub fn from_origin(&self) -> &str {
         &self.from
     }
@@ -36,6 +41,13 @@ impl RedirectRefused {
     /// Returns the origin that it redirected to.
     pub fn to_origin(&self) -> &str {
         &self.to
+    }
+}
+
+fn source_of(from: &str) -> String {
+    match from {
+        "" => String::new(),
+        from => format!(" from {from}"),
     }
 }
 
@@ -47,19 +59,18 @@ pub(crate) fn check<U: RequestUrl>(
     previous: &[U],
     to: &U,
 ) -> Result<(), RedirectRefused> {
-    let ([first, ..], [.., last]) = (previous, previous) else {
-        return Ok(());
-    };
-    let Some(carried) = targets.find(first) else {
-        return Ok(());
-    };
-    let reason = match targets.find(to) {
-        Some(taken) if taken == carried => return Ok(()),
-        Some(_) => Reason::OtherHeaders,
-        None => Reason::NoTarget,
+    let is_known = |first: &&U| first.scheme().is_some() && first.host().is_some();
+    let first = previous.first().filter(is_known);
+    let carried = first.map(|first| targets.find(first));
+    let reason = match (carried, targets.find(to)) {
+        (Some(None), _) | (None, Some(_)) => return Ok(()),
+        (Some(Some(carried)), Some(taken)) if carried == taken => return Ok(()),
+        (Some(Some(_)), Some(_)) => Reason::OtherHeaders,
+        (Some(Some(_)), None) => Reason::NoTarget,
+        (None, None) => Reason::UnknownBeginning,
     };
     Err(RedirectRefused {
-        from: origin::origin(last),
+        from: previous.last().map(origin::origin).unwrap_or_default(),
         to: origin::origin(to),
         reason,
     })

@@ -11,7 +11,7 @@ use http::header::USER_AGENT;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 
-use crate::header::{CLIENT, Existing, OTHER_TURN, PARENT_SESSION, PROJECT, TURN};
+use crate::header::{self, CLIENT, Existing, Named, PROJECT, Survey};
 use crate::origin::{self, RequestUrl};
 use crate::request::sealed::HttpRequest;
 use crate::scope;
@@ -35,8 +35,8 @@ pub(crate) struct Settings {
 #[derive(Clone)]
 pub(crate) struct SessionFrom(Arc<dyn Fn() -> Option<Session> + Send + Sync>);
 
-/// The session for a request that was not given one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The session for a request that was not given one, and names none itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fallback {
     /// [`Session::process`]: one session for the whole process, the same for every client that it
@@ -53,19 +53,24 @@ pub enum Fallback {
     ///
     /// Only the origin decides, not the path. The gateway gives a list of models without a session,
     /// but here that call needs one as well, such as [`Session::process`], or a client of its own.
+    ///
+    /// A request that names its session in [another header](crate::docs::sessions#other-names) is
+    /// not refused: that is the caller's own claim, and a server's tenants can choose each other's.
+    /// To take no tenant's word, run the call inside
+    /// [`Session::from_headers`]`(..)` with [`derived(tenant)`](Session::derived).
     Reject,
 }
 
 /// What happens to valid headers that the caller set on a request: session, client and project.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExistingHeader {
     /// The caller's headers stay.
     #[default]
     Keep,
     /// The middleware's own headers replace them. A session that the caller set counts as absent,
-    /// so [`Fallback::Omit`] removes it; a client or a project stays if the middleware has none of
-    /// its own.
+    /// so [`Fallback::Omit`] removes it, and none is taken from another header; a client or a
+    /// project stays if the middleware has none of its own.
     Replace,
 }
 
@@ -97,6 +102,8 @@ pub enum Source {
     TaskLocal,
     /// The source that was given to `session_from`.
     SessionFrom,
+    /// Another header of the request that the gateways take a session from, such as `session_id`.
+    OtherHeader,
     /// The [`Fallback`].
     Fallback,
 }
@@ -129,6 +136,11 @@ impl MissingSession {
 enum Found<'a> {
     Session(Cow<'a, Session>),
     Id(Cow<'a, SessionId>),
+    /// In another header of the request.
+    Named {
+        id: SessionId,
+        has_turn_and_parent: bool,
+    },
     Process,
 }
 
@@ -137,8 +149,20 @@ impl Found<'_> {
         match self {
             Self::Session(session) => session.ids(),
             Self::Id(id) => Ids::from(&**id),
+            Self::Named { id, .. } => Ids::from(id),
             Self::Process => Ids::process(),
         }
+    }
+
+    /// Returns whether the turn and the parent that are on the request are this session's.
+    fn has_turn_and_parent(&self) -> bool {
+        matches!(
+            self,
+            Self::Named {
+                has_turn_and_parent: true,
+                ..
+            }
+        )
     }
 }
 
@@ -192,7 +216,7 @@ impl<'a> Rule<'a> {
         headers: &mut HeaderMap,
         extensions: Option<&mut Extensions>,
     ) -> Result<Applied, Unresolved> {
-        let applied = self.set_session(dialect.session_header(), dialect, headers, extensions)?;
+        let applied = self.set_session(dialect, headers, extensions)?;
         if dialect == Dialect::OpenCode {
             self.set_names(headers);
         }
@@ -201,17 +225,28 @@ impl<'a> Rule<'a> {
 
     fn set_session(
         self,
-        header: &HeaderName,
         dialect: Dialect<'_>,
         headers: &mut HeaderMap,
         extensions: Option<&mut Extensions>,
     ) -> Result<Applied, Unresolved> {
-        let existing = Existing::of(headers, header);
-        if self.keeps(&existing) {
-            return Ok(Applied::Session(Source::Header));
+        let header = dialect.session_header();
+        let survey = Survey::of(headers, header);
+        match survey.session {
+            Existing::Token(_) if self.keeps() => return Ok(Applied::Session(Source::Header)),
+            Existing::Repeated(session) if self.keeps() => {
+                let session = session.clone();
+                headers.insert(header, session);
+                return Ok(Applied::Session(Source::Header));
+            }
+            _ => {}
         }
-        let is_there = !matches!(existing, Existing::Nothing);
-        let Some((found, source)) = self.find(extensions.as_deref()) else {
+        // Anything else under that name is never sent.
+        let is_there = !matches!(survey.session, Existing::Nothing);
+        let has_turn_or_parent = survey.has_turn_or_parent;
+        let names_another = survey.has_other_name && dialect == Dialect::OpenCode && self.keeps();
+        let found = self.given(extensions.as_deref());
+        let found = found.or_else(|| names_another.then(|| named(headers)).flatten());
+        let Some((found, source)) = found.or_else(|| self.fallback()) else {
             if self.settings.fallback == Fallback::Reject {
                 return Err(Unresolved);
             }
@@ -221,18 +256,12 @@ impl<'a> Rule<'a> {
             }
             return Ok(Applied::NoSession);
         };
-        if is_there {
+        if has_turn_or_parent && !found.has_turn_and_parent() {
             forget_turn_and_parent(headers);
         }
         let ids = found.ids();
         match dialect {
-            Dialect::OpenCode => {
-                if ids.turn.is_some() {
-                    // The gateway would read it instead of ours.
-                    headers.remove(OTHER_TURN);
-                }
-                ids.write(headers);
-            }
+            Dialect::OpenCode => ids.write(headers),
             Dialect::Other(header) => {
                 headers.insert(header, ids.session.clone().into());
             }
@@ -272,19 +301,21 @@ impl<'a> Rule<'a> {
     }
 
     fn set_name(self, headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-        if !self.keeps(&Existing::of(headers, &name)) {
-            headers.insert(name, value.clone());
-        }
+        let value = match Existing::of(headers, &name) {
+            Existing::Token(_) if self.keeps() => return,
+            Existing::Repeated(own) if self.keeps() => own.clone(),
+            _ => value.clone(),
+        };
+        headers.insert(name, value);
     }
 
-    /// Returns whether the caller's own header stays.
-    fn keeps(self, existing: &Existing<'_>) -> bool {
-        matches!(existing, Existing::Token(_))
-            && self.settings.existing_header == ExistingHeader::Keep
+    /// Returns whether the caller's own valid headers stay.
+    fn keeps(self) -> bool {
+        self.settings.existing_header == ExistingHeader::Keep
     }
 
-    /// Finds the session by all the steps of the rule that follow the request's own header.
-    fn find<'b>(self, extensions: Option<&'b Extensions>) -> Option<(Found<'b>, Source)>
+    /// Returns the session that the application says the request is in.
+    fn given<'b>(self, extensions: Option<&'b Extensions>) -> Option<(Found<'b>, Source)>
     where
         'a: 'b,
     {
@@ -315,16 +346,17 @@ impl<'a> Rule<'a> {
         if let Some(id) = scope::local::<SessionId>() {
             return Some((Found::Id(Cow::Owned(id)), Source::TaskLocal));
         }
-        if let Some(session) = self.answer(extensions) {
-            return Some((Found::Session(session), Source::SessionFrom));
-        }
-        match &self.settings.fallback {
-            Fallback::Process => Some((Found::Process, Source::Fallback)),
-            Fallback::Session(session) => {
-                Some((Found::Session(Cow::Borrowed(session)), Source::Fallback))
-            }
-            Fallback::Omit | Fallback::Reject => None,
-        }
+        let session = self.answer(extensions)?;
+        Some((Found::Session(session), Source::SessionFrom))
+    }
+
+    fn fallback(self) -> Option<(Found<'a>, Source)> {
+        let found = match &self.settings.fallback {
+            Fallback::Process => Found::Process,
+            Fallback::Session(session) => Found::Session(Cow::Borrowed(session)),
+            Fallback::Omit | Fallback::Reject => return None,
+        };
+        Some((found, Source::Fallback))
     }
 
     /// Returns what `session_from` returns, or what it returned to an earlier attempt.
@@ -353,10 +385,19 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Removes the turn and parent of a session whose header is replaced or removed, so that no request
-/// carries one session's id with another's turn.
+/// Returns the session that a request names in another header than OpenCode's own.
+fn named(headers: &HeaderMap) -> Option<(Found<'static>, Source)> {
+    let named = Named::find(headers, header::SESSION_NAMES)?;
+    let found = Found::Named {
+        id: named.id.try_into().ok()?,
+        has_turn_and_parent: named.has_turn_and_parent,
+    };
+    Some((found, Source::OtherHeader))
+}
+
+/// Removes the turn and parent of another session than the one that is sent.
 fn forget_turn_and_parent(headers: &mut HeaderMap) {
-    for name in [TURN, OTHER_TURN, PARENT_SESSION] {
+    for name in header::TURN_AND_PARENT_NAMES {
         headers.remove(name);
     }
 }
@@ -407,6 +448,7 @@ impl Source {
             Self::Scope => "scope",
             Self::TaskLocal => "task-local",
             Self::SessionFrom => "session-from",
+            Self::OtherHeader => "other-header",
             Self::Fallback => "fallback",
         }
     }

@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures_core::Stream;
+use futures_core::future::FusedFuture;
 use pin_project_lite::pin_project;
 use task_local_extensions::get_local_item;
 
@@ -47,18 +48,19 @@ pub trait WithSession: Sized {
     /// Runs `self` inside `session`, whichever session is around the code that polls it.
     ///
     /// Takes a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of them.
-    /// `None` changes nothing.
+    /// `None` changes nothing. Where `self` borrows what holds the session, put the session first:
+    /// [`Session::scope`].
     fn with_session(self, session: impl IntoSession) -> InSession<Self> {
         InSession {
             inner: Some(self),
-            session: session.into_session(),
+            swapped: session.into_session().map(Some),
         }
     }
 
     /// Runs `self` inside the session that is around the caller now: [`Session::current`].
     ///
     /// A spawned task is polled outside every scope; this carries the session over to it. If the
-    /// caller has no session, nothing changes.
+    /// caller has no session, it runs in none, wherever it is polled.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, WithSession};
@@ -66,16 +68,20 @@ pub trait WithSession: Sized {
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let session = Session::new();
     /// async {
-    ///     let title = async { Session::current() };
-    ///     let seen = tokio::spawn(title.with_current_session()).await.unwrap();
-    ///     assert_eq!(seen, Session::current());
+    ///     let task = tokio::spawn(WithSession::with_current_session(async {
+    ///         Session::current()
+    ///     }));
+    ///     assert_eq!(task.await.unwrap(), Session::current());
     /// }
     /// .with_session(session)
     /// .await;
     /// # });
     /// ```
     fn with_current_session(self) -> InSession<Self> {
-        self.with_session(Session::current())
+        InSession {
+            inner: Some(self),
+            swapped: Some(Session::current()),
+        }
     }
 }
 
@@ -84,23 +90,25 @@ impl<T> WithSession for T {}
 pin_project! {
     /// A future or a stream inside a session. Created by [`WithSession`].
     ///
-    /// It adds a pointer or two to the size of what it wraps, and allocates nothing when polled.
-    /// Like an `async` block, it panics if it is polled as a future again after it has completed.
+    /// It adds two pointers or three to the size of what it wraps, and allocates nothing when
+    /// polled. Like an `async` block, it panics if it is polled as a future again after it has
+    /// completed.
     #[derive(Debug)]
     #[must_use = "futures and streams do nothing unless polled"]
     pub struct InSession<T> {
         // In an option, so that it can be dropped inside the session.
         #[pin]
         inner: Option<T>,
-        // While `inner` runs, the session that was around it.
-        session: Option<Session>,
+        // What it runs in: a session, or none, or whatever is around it. While it runs, what was
+        // around it.
+        swapped: Option<Option<Session>>,
     }
 
     impl<T> PinnedDrop for InSession<T> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {
-                let _scope = Scope::enter(this.session);
+                let _scope = Scope::enter(this.swapped);
                 this.inner.set(None);
             }
         }
@@ -108,9 +116,9 @@ pin_project! {
 }
 
 impl<T> InSession<T> {
-    /// Returns the session that it was given, if any.
-    pub fn session(&self) -> Option<&Session> {
-        self.session.as_ref()
+    /// Returns what it wraps, or `None` if that is a future that has completed.
+    pub fn into_inner(mut self) -> Option<T> {
+        self.inner.take()
     }
 }
 
@@ -119,11 +127,17 @@ impl<F: Future> Future for InSession<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let _scope = Scope::enter(this.session);
+        let _scope = Scope::enter(this.swapped);
         let output = ready!(running(this.inner.as_mut()).poll(context));
         // Still inside the scope, so that `drop` need not enter it again.
         this.inner.set(None);
         Poll::Ready(output)
+    }
+}
+
+impl<F: Future> FusedFuture for InSession<F> {
+    fn is_terminated(&self) -> bool {
+        self.inner.is_none()
     }
 }
 
@@ -132,7 +146,7 @@ impl<S: Stream> Stream for InSession<S> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.project();
-        let _scope = Scope::enter(this.session);
+        let _scope = Scope::enter(this.swapped);
         running(this.inner).poll_next(context)
     }
 
@@ -146,10 +160,42 @@ fn running<T>(inner: Pin<&mut Option<T>>) -> Pin<&mut T> {
 }
 
 impl Session {
+    /// Runs a future or a stream inside this session: [`with_session`](WithSession::with_session),
+    /// with the session first.
+    ///
+    /// So that the future may borrow what holds the session:
+    ///
+    /// ```
+    /// use reqwest_opencode_session::Session;
+    ///
+    /// struct Agent {
+    ///     session: Session,
+    ///     answers: Vec<String>,
+    /// }
+    ///
+    /// impl Agent {
+    ///     async fn prompt(&mut self) {
+    ///         self.session.turn().scope(self.answer()).await
+    ///     }
+    ///
+    ///     async fn answer(&mut self) {
+    ///         self.answers.push("Hello".to_owned());
+    ///     }
+    /// }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// # let mut agent = Agent { session: Session::new(), answers: vec![] };
+    /// # agent.prompt().await;
+    /// # });
+    /// ```
+    pub fn scope<T>(&self, work: T) -> InSession<T> {
+        work.with_session(self)
+    }
+
     /// Runs a closure inside this session.
     ///
-    /// For synchronous code. A future that the closure returns is polled outside: wrap that in
-    /// [`with_session`](WithSession::with_session).
+    /// For code that does not wait. A future that the closure returns is polled outside: wrap that
+    /// in [`scope`](Self::scope). Where a thread runs other work while it waits, as a worker of
+    /// rayon does, that work is inside as well: enter the scope inside each piece of work.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -158,15 +204,16 @@ impl Session {
     /// assert_eq!(session.in_scope(Session::current), Some(session));
     /// ```
     pub fn in_scope<T>(&self, f: impl FnOnce() -> T) -> T {
-        let mut session = Some(self.clone());
-        let _scope = Scope::enter(&mut session);
+        let mut swapped = Some(Some(self.clone()));
+        let _scope = Scope::enter(&mut swapped);
         f()
     }
 
     /// Wraps a closure, to run inside the session that is around the caller now:
     /// [`Session::current`].
     ///
-    /// For `spawn_blocking` and threads. If the caller has no session, nothing changes.
+    /// For `spawn_blocking` and threads. If the caller has no session, it runs in none, wherever it
+    /// is called.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -180,7 +227,7 @@ impl Session {
         let mut carried = f.with_current_session();
         move || {
             let f = carried.inner.take().expect("called once");
-            let _scope = Scope::enter(&mut carried.session);
+            let _scope = Scope::enter(&mut carried.swapped);
             f()
         }
     }
@@ -230,12 +277,13 @@ pub(crate) fn local<T: Clone + Send + Sync + 'static>() -> Option<T> {
     }
 }
 
-/// While this lives, the session is in the slot, and what was there is in the session's place.
+/// While this lives, a session or none is in the slot, and what was there is in its place.
 struct Scope<'a>(Option<&'a mut Option<Session>>);
 
 impl<'a> Scope<'a> {
-    fn enter(session: &'a mut Option<Session>) -> Self {
-        let mut scope = Self(session.is_some().then_some(session));
+    /// Enters a session or none, or changes nothing.
+    fn enter(swapped: &'a mut Option<Option<Session>>) -> Self {
+        let mut scope = Self(swapped.as_mut());
         scope.swap();
         scope
     }

@@ -1,13 +1,15 @@
 //! Sessions, and the ids that they are made of.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue};
 use uuid::{Builder, NoContext, Timestamp, Uuid};
 
-use crate::header::{self, InvalidValue};
+use crate::header::{self, InvalidValue, Named};
 
 /// A conversation's id: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
 ///
@@ -23,7 +25,7 @@ use crate::header::{self, InvalidValue};
 /// assert_eq!("".parse::<SessionId>(), Err(InvalidValue::Empty));
 /// # Ok::<(), InvalidValue>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(HeaderValue);
 
 /// The id of one turn: 1 to 128 visible ASCII characters (0x21 to 0x7E), cheap to clone.
@@ -39,7 +41,7 @@ pub struct SessionId(HeaderValue);
 /// assert_eq!(Session::new().with_turn(turn.clone()).turn_id(), Some(&turn));
 /// # Ok::<(), InvalidValue>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TurnId(HeaderValue);
 
 impl SessionId {
@@ -127,9 +129,8 @@ macro_rules! impl_id {
                 self.0.to_str().expect("an id is visible ASCII")
             }
 
-            /// Returns the id in a header that appears exactly once, if it is valid.
+            /// Returns the id in a header that has one valid value.
             fn from_header(headers: &HeaderMap, name: &http::HeaderName) -> Option<Self> {
-                // Copied, because the value may be a slice of the connection's whole read buffer.
                 header::sole_token(headers, name)?.try_into().ok()
             }
         }
@@ -194,9 +195,29 @@ macro_rules! impl_id {
             }
         }
 
+        impl From<$id> for String {
+            fn from(id: $id) -> Self {
+                id.as_str().to_owned()
+            }
+        }
+
         impl AsRef<str> for $id {
             fn as_ref(&self) -> &str {
                 self.as_str()
+            }
+        }
+
+        /// A map with ids as keys can be searched for a string.
+        impl Borrow<str> for $id {
+            fn borrow(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        /// The same as the hash of the string.
+        impl Hash for $id {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.as_str().hash(state);
             }
         }
 
@@ -209,6 +230,12 @@ macro_rules! impl_id {
         impl PartialEq<&str> for $id {
             fn eq(&self, other: &&str) -> bool {
                 self.as_str() == *other
+            }
+        }
+
+        impl PartialEq<String> for $id {
+            fn eq(&self, other: &String) -> bool {
+                self.as_str() == other
             }
         }
 
@@ -255,6 +282,7 @@ impl_id!(TurnId);
 /// |---|---|---|---|
 /// | `Session::new()` | new | none | none |
 /// | `Session::from(id)` | `id` | none | none |
+/// | `Session::derive(scope, name)` | derived | none | none |
 /// | `session.turn()` | the same | new | the same |
 /// | `session.with_turn(turn)` | the same | `turn` | the same |
 /// | `session.subagent()` | new | none | `session`'s id |
@@ -274,6 +302,9 @@ impl_id!(TurnId);
 /// assert_ne!(helper.id(), conversation.id());
 /// ```
 ///
+/// An id of your own becomes a session by `parse`, `try_from` or, if it is private, too long or not
+/// ASCII, by [`derive`](Self::derive).
+///
 /// # Serde
 ///
 /// With the feature `serde`, a session is stored as a struct of its `id`, `parent` and `turn`, and
@@ -286,6 +317,7 @@ pub struct Session(Arc<Parts>);
 #[cfg_attr(
     feature = "serde",
     serde(
+        deny_unknown_fields,
         rename = "Session",
         expecting = "a session: a struct of its `id`, `parent` and `turn`"
     )
@@ -306,10 +338,24 @@ impl Session {
         SessionId::new().into()
     }
 
+    /// Resumes the conversation that your application knows by this name, or begins it: its id is
+    /// [`SessionId::derive`]'s.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::{Session, SessionId};
+    ///
+    /// let session = Session::derive("my-agent", "/home/user/notes.md");
+    /// assert_eq!(session.id(), &SessionId::derive("my-agent", "/home/user/notes.md"));
+    /// ```
+    pub fn derive(scope: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Self {
+        SessionId::derive(scope, name).into()
+    }
+
     /// Returns the session of this process: created when first needed, the same from then on.
     ///
     /// It is the default [`Fallback`](crate::Fallback): right for a program that holds one
-    /// conversation, however many clients it builds.
+    /// conversation, however many clients it builds. A process that is forked after it was needed
+    /// shares it with its parent.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -323,12 +369,14 @@ impl Session {
     /// Reads the session of an incoming request, for proxies that forward it: the client's own
     /// claim.
     ///
-    /// The id comes from the first of these headers that appears exactly once and is valid: those
-    /// that the gateways take a session from, `x-opencode-session`, `session_id`, `session-id`,
+    /// The id comes from the first of these headers that has one valid value: those that the
+    /// gateways take a session from, `x-opencode-session`, `session_id`, `session-id`,
     /// `x-session-id` and `x-claude-code-session-id`, and then `x-session-affinity`, which
     /// OpenCode's client sends to other providers. The turn (`x-opencode-request-id`, or else
-    /// `x-opencode-request`) and the parent are read as well, if they are valid. Returns `None` if
-    /// there is no session.
+    /// `x-opencode-request`) and the parent are read as well, if they are valid. They are not read
+    /// if a header before the one with the id is malformed or has different values, because they
+    /// may belong to that one. A value that is repeated counts as one. Returns `None` if there is no
+    /// session.
     ///
     /// ```
     /// use http::{HeaderMap, HeaderValue};
@@ -340,10 +388,13 @@ impl Session {
     /// assert_eq!(Session::from_headers(&incoming).unwrap().id(), &"42");
     /// ```
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let id = header::SESSION_NAMES
-            .iter()
-            .chain([&header::AFFINITY])
-            .find_map(|name| SessionId::from_header(headers, name))?;
+        let names = header::SESSION_NAMES.into_iter().chain([header::AFFINITY]);
+        let named = Named::find(headers, names)?;
+        // Copied, because the value may be a slice of the connection's whole read buffer.
+        let id = SessionId::try_from(named.id).ok()?;
+        if !named.has_turn_and_parent {
+            return Some(id.into());
+        }
         Some(Self(Arc::new(Parts {
             id,
             parent: SessionId::from_header(headers, &header::PARENT_SESSION),
@@ -390,14 +441,32 @@ impl Session {
     /// Begins a new session that names this one as its parent.
     #[must_use = "a subagent is another session; this one is unchanged"]
     pub fn subagent(&self) -> Self {
-        Self::new().with_parent(self.id().clone())
+        Self::new().with_parent(self)
     }
 
-    /// Returns this session with the given parent, to resume a subagent.
+    /// Returns this session with the given parent.
+    ///
+    /// Takes a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of them;
+    /// `None` leaves the parent as it was. So it resumes a subagent, or begins one under the session
+    /// that is around, if there is one:
+    ///
+    /// ```
+    /// use reqwest_opencode_session::Session;
+    ///
+    /// let begin = || Session::new().with_parent(Session::current());
+    ///
+    /// let conversation = Session::new();
+    /// let subagent = conversation.in_scope(begin);
+    /// assert_eq!(subagent.parent(), Some(conversation.id()));
+    /// assert_eq!(begin().parent(), None);
+    /// ```
     #[must_use = "a subagent is another session; this one is unchanged"]
-    pub fn with_parent(&self, parent: SessionId) -> Self {
+    pub fn with_parent(&self, parent: impl IntoSession) -> Self {
+        let Some(parent) = parent.into_session() else {
+            return self.clone();
+        };
         Self(Arc::new(Parts {
-            parent: Some(parent),
+            parent: Some(parent.id().clone()),
             ..Parts::clone(&self.0)
         }))
     }
@@ -518,6 +587,30 @@ impl From<&SessionId> for Session {
     }
 }
 
+impl FromStr for Session {
+    type Err = InvalidValue;
+
+    fn from_str(id: &str) -> Result<Self, InvalidValue> {
+        id.parse().map(|id: SessionId| id.into())
+    }
+}
+
+impl TryFrom<&str> for Session {
+    type Error = InvalidValue;
+
+    fn try_from(id: &str) -> Result<Self, InvalidValue> {
+        id.parse()
+    }
+}
+
+impl TryFrom<String> for Session {
+    type Error = InvalidValue;
+
+    fn try_from(id: String) -> Result<Self, InvalidValue> {
+        id.parse()
+    }
+}
+
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
@@ -542,8 +635,8 @@ impl<'de> serde::Deserialize<'de> for Session {
     }
 }
 
-/// A value that names a session: a [`Session`], a [`SessionId`], a reference to either, an
-/// [`Option`] of them, or a reference to that.
+/// A value that names a session: a [`Session`], a [`SessionId`], an [`Option`] of either, or a
+/// reference to any of these.
 ///
 /// `None` names no session and changes nothing.
 ///
@@ -551,50 +644,62 @@ impl<'de> serde::Deserialize<'de> for Session {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name a session",
     label = "not a session",
-    note = "a `Session`, a `SessionId`, a reference to either, or an `Option` of these does"
+    note = "a `Session`, a `SessionId`, an `Option` of either, or a reference to any of these does"
 )]
 pub trait IntoSession: sealed::IntoSession {}
 
 mod sealed {
+    use super::Session;
+
     pub trait IntoSession {
-        fn into_session(self) -> Option<super::Session>;
+        fn to_session(&self) -> Option<Session>;
+
+        fn into_session(self) -> Option<Session>
+        where
+            Self: Sized,
+        {
+            self.to_session()
+        }
     }
 }
 
-macro_rules! impl_into_session {
-    ($($name:ty: $into_session:expr,)*) => {$(
-        impl IntoSession for $name {}
-
-        impl sealed::IntoSession for $name {
-            fn into_session(self) -> Option<Session> {
-                Some($into_session(self))
-            }
-        }
-    )*};
-}
-
-impl_into_session! {
-    Session: Session::from,
-    &Session: Session::clone,
-    SessionId: Session::from,
-    &SessionId: Session::from,
-}
-
+impl IntoSession for Session {}
+impl IntoSession for SessionId {}
 impl<T: IntoSession> IntoSession for Option<T> {}
+impl<T: IntoSession> IntoSession for &T {}
+
+impl sealed::IntoSession for Session {
+    fn to_session(&self) -> Option<Session> {
+        Some(self.clone())
+    }
+
+    fn into_session(self) -> Option<Session> {
+        Some(self)
+    }
+}
+
+impl sealed::IntoSession for SessionId {
+    fn to_session(&self) -> Option<Session> {
+        Some(self.into())
+    }
+
+    fn into_session(self) -> Option<Session> {
+        Some(self.into())
+    }
+}
 
 impl<T: IntoSession> sealed::IntoSession for Option<T> {
+    fn to_session(&self) -> Option<Session> {
+        self.as_ref().and_then(T::to_session)
+    }
+
     fn into_session(self) -> Option<Session> {
         self.and_then(T::into_session)
     }
 }
 
-impl<'a, T> IntoSession for &'a Option<T> where &'a T: IntoSession {}
-
-impl<'a, T> sealed::IntoSession for &'a Option<T>
-where
-    &'a T: IntoSession,
-{
-    fn into_session(self) -> Option<Session> {
-        self.as_ref().into_session()
+impl<T: IntoSession> sealed::IntoSession for &T {
+    fn to_session(&self) -> Option<Session> {
+        T::to_session(self)
     }
 }

@@ -82,8 +82,20 @@ impl Target {
     /// # Errors
     ///
     /// Returns [`InvalidTarget::InvalidHeader`] if the name is not that of a header, and
-    /// [`InvalidTarget::ReservedHeader`] if the header has another meaning: credentials, cookies,
-    /// transport, content, `user-agent`, or OpenCode's other headers.
+    /// [`InvalidTarget::ReservedHeader`] if the header has another meaning:
+    ///
+    /// | meaning | names |
+    /// |---|---|
+    /// | credentials | that contain `auth`, `credential`, `jwt`, `key`, `passw`, `secret`, `signature` or `token` |
+    /// | cookies | that contain `cookie` |
+    /// | forwarding | that contain `forwarded`, or `ip` as a word between hyphens; `from`, `origin`, `referer`, `via` |
+    /// | transport | that begin with `proxy-` or `sec-`; hop-by-hop headers; `date`, `expect`, `host`, `max-forwards` |
+    /// | content | that begin with `accept` or `content-`; `digest`, `range` |
+    /// | caching | that begin with `cache-`, `cdn-cache-` or `if-`; `age`, `etag`, `expires`, `last-modified`, `pragma`, `vary`, `warning` |
+    /// | an id that the server gives | `mcp-session-id`, `last-event-id` |
+    /// | what the client says of itself | `user-agent`, `dnt` |
+    /// | answers | that HTTP defines for them, such as `location` |
+    /// | OpenCode | its headers other than the session's |
     ///
     /// ```
     /// use reqwest_opencode_session::Target;
@@ -109,10 +121,9 @@ impl Target {
         })
     }
 
-    /// Returns whether both name the same origin, or the subdomains of the same one.
-    pub(crate) fn is_same_origin(&self, other: &Self) -> bool {
-        let origin = |target: &Self| (target.scheme, target.port, target.subdomains);
-        origin(self) == origin(other) && self.host == other.host
+    /// Returns what it matches: all of it except the session header.
+    pub(crate) fn origin(&self) -> (Scheme, &str, u16, bool) {
+        (self.scheme, &self.host, self.port, self.subdomains)
     }
 
     /// Returns what a request to this target carries.
@@ -247,7 +258,11 @@ pub(crate) mod implicit {
     impl Drop for Guard {
         fn drop(&mut self) {
             let mut running = RUNNING.write().unwrap_or_else(PoisonError::into_inner);
-            running.retain(|target| !self.0.contains(target));
+            // Only once each: another gateway may be the same target.
+            for target in &self.0 {
+                let same = running.iter().position(|other| other == target);
+                same.map(|index| running.swap_remove(index));
+            }
         }
     }
 
@@ -259,27 +274,82 @@ pub(crate) mod implicit {
 }
 
 /// Returns what a header is reserved for, or `None` if it can be a session header.
-fn reserved_for(name: &HeaderName) -> Option<&'static str> {
-    Some(match name.as_str() {
-        "authorization"
-        | "proxy-authorization"
-        | "proxy-authenticate"
-        | "www-authenticate"
-        | "api-key"
-        | "x-api-key"
-        | "x-goog-api-key" => "credentials",
-        "cookie" | "set-cookie" => "cookies",
-        "connection" | "host" | "keep-alive" | "proxy-connection" | "te" | "trailer"
-        | "transfer-encoding" | "upgrade" => "transport",
-        "accept" | "accept-encoding" | "content-encoding" | "content-length" | "content-type"
-        | "expect" => "content",
-        "user-agent" => "the client's name",
-        // An account's organisation, which the user's own configuration sets.
-        "x-opencode-org-id" => "OpenCode",
-        _ if header::OPENCODE_ONLY.contains(name) => "OpenCode",
-        _ => return None,
-    })
+///
+/// The documentation of [`Target::session_header`] states the rule.
+fn reserved_for(header: &HeaderName) -> Option<&'static str> {
+    let name = header.as_str();
+    let is = |names: &[&str]| names.contains(&name);
+    let begins = |beginnings: &[&str]| beginnings.iter().any(|it| name.starts_with(it));
+    let has_word = |word| name.split(['-', '_', '.']).any(|own| own == word);
+    Some(
+        if header::OPENCODE_ONLY.contains(header) || is(&["x-opencode-org-id"]) {
+            "OpenCode"
+        } else if is(&["last-event-id", "mcp-session-id"]) {
+            "an id that the server gives"
+        } else if begins(&["access-control-", "public-key-pins"]) || is(&ANSWERS) {
+            "answers"
+        } else if name.contains("cookie") {
+            "cookies"
+        } else if header::is_secret(header) {
+            "credentials"
+        } else if name.contains("forwarded") || has_word("ip") || is(&FORWARDING) {
+            "forwarding"
+        } else if begins(&["proxy-", "sec-"]) || is(&TRANSPORT) {
+            "transport"
+        } else if begins(&["cache-", "cdn-cache-", "if-"]) || is(&CACHING) {
+            "caching"
+        } else if begins(&["accept", "content-"]) || is(&["digest", "range"]) {
+            "content"
+        } else if is(&["dnt", "user-agent"]) {
+            "what the client says of itself"
+        } else {
+            return None;
+        },
+    )
 }
+
+const ANSWERS: [&str; 13] = [
+    "allow",
+    "alt-svc",
+    "link",
+    "location",
+    "referrer-policy",
+    "refresh",
+    "retry-after",
+    "server",
+    "strict-transport-security",
+    "x-content-type-options",
+    "x-dns-prefetch-control",
+    "x-frame-options",
+    "x-xss-protection",
+];
+
+const FORWARDING: [&str; 4] = ["from", "origin", "referer", "via"];
+
+const TRANSPORT: [&str; 12] = [
+    "connection",
+    "date",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "max-forwards",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+];
+
+const CACHING: [&str; 7] = [
+    "age",
+    "etag",
+    "expires",
+    "last-modified",
+    "pragma",
+    "vary",
+    "warning",
+];
 
 impl FromStr for Target {
     type Err = InvalidTarget;

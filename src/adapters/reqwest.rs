@@ -1,9 +1,8 @@
 //! The entry points for reqwest, written once and expanded for each of its versions.
 
 use std::error::Error;
-use std::future::ready;
-use std::pin::Pin;
 
+use async_trait::async_trait;
 use http::{Extensions, HeaderMap};
 use thiserror::Error;
 use url::Url;
@@ -175,8 +174,8 @@ pub enum RequestBuilderError<E: Error + 'static> {
     #[error("the request could not be built")]
     Build(#[source] E),
     /// Nothing gave the request a session, and the fallback is `Reject`.
-    #[error("the request carries no session")]
-    MissingSession(#[source] MissingSession),
+    #[error(transparent)]
+    MissingSession(MissingSession),
 }
 
 mod sealed {
@@ -190,11 +189,6 @@ mod sealed {
         fn behind(self, middleware: super::OpencodeSessionMiddleware) -> Self;
     }
 }
-
-#[cfg(not(target_arch = "wasm32"))]
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-#[cfg(target_arch = "wasm32")]
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// A request on its way through a chain, whose extensions are those of the chain.
 struct Chained<'a, R> {
@@ -258,31 +252,23 @@ macro_rules! impl_generation {
         #[cfg(feature = $blocking)]
         impl_request_builder!($version, $reqwest, $reqwest::blocking::RequestBuilder);
 
+        #[cfg_attr(not(target_arch = "wasm32"), async_trait)]
+        #[cfg_attr(target_arch = "wasm32", async_trait(?Send))]
         impl $reqwest_middleware::Middleware for OpencodeSessionMiddleware {
-            // What `#[async_trait]` would write, without its box: there is nothing to await before
-            // `next`.
-            fn handle<'a, 'b, 'c, 'future>(
-                &'a self,
+            async fn handle(
+                &self,
                 mut request: $reqwest::Request,
-                extensions: &'b mut Extensions,
-                next: $reqwest_middleware::Next<'c>,
-            ) -> BoxFuture<'future, $reqwest_middleware::Result<$reqwest::Response>>
-            where
-                Self: 'future,
-                'a: 'future,
-                'b: 'future,
-                'c: 'future,
-            {
+                extensions: &mut Extensions,
+                next: $reqwest_middleware::Next<'_>,
+            ) -> $reqwest_middleware::Result<$reqwest::Response> {
                 let chained = &mut Chained {
                     request: &mut request,
                     extensions,
                 };
-                match self.rule().apply(chained) {
-                    Ok(_) => next.run(request, extensions),
-                    Err(missing) => {
-                        Box::pin(ready(Err($reqwest_middleware::Error::middleware(missing))))
-                    }
-                }
+                self.rule()
+                    .apply(chained)
+                    .map_err($reqwest_middleware::Error::middleware)?;
+                next.run(request, extensions).await
             }
         }
 

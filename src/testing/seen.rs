@@ -355,24 +355,8 @@ impl fmt::Display for SeenRequest {
 fn copied((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
     let name = HeaderName::from_bytes(name.as_str().as_bytes()).expect("it is a header's name");
     let mut copy = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header's value");
-    copy.set_sensitive(value.is_sensitive() || is_secret(&name));
+    copy.set_sensitive(value.is_sensitive() || header::is_secret(&name));
     (name, copy)
-}
-
-/// Returns whether a header's name suggests a key, of any service.
-fn is_secret(name: &HeaderName) -> bool {
-    const WORDS: [&str; 9] = [
-        "auth",
-        "cookie",
-        "credential",
-        "jwt",
-        "key",
-        "passw",
-        "secret",
-        "signature",
-        "token",
-    ];
-    WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
 /// Returns a header as the gateway reads it: several values are joined by commas, and an empty one

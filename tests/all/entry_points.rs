@@ -39,10 +39,7 @@ type Answer = Result<Option<Applied>, MissingSession>;
 
 impl Call {
     fn headers(&self) -> http::HeaderMap {
-        let mut headers = self
-            .sources
-            .header()
-            .map_or_else(Default::default, |it| it.headers());
+        let mut headers = self.sources.headers();
         let key = format!("Bearer {}", Gateway::KEY);
         headers.insert(http::header::AUTHORIZATION, key.parse().unwrap());
         headers
@@ -248,6 +245,7 @@ impl EntryPoint {
         // A header that the caller set goes out unchanged.
         let own: &[&str] = match given {
             [Given::Header] => &["x-opencode-session"],
+            [Given::OtherHeader] => &["x-opencode-request", "x-parent-session-id"],
             _ => &[],
         };
         assert_eq!(opencode_headers(&seen), own);
@@ -272,7 +270,9 @@ impl EntryPoint {
 
 fn opencode_headers(seen: &SeenRequest) -> Vec<&str> {
     let names = seen.headers.keys().map(HeaderName::as_str);
-    names.filter(|name| is_opencode_header(name)).collect()
+    let mut names: Vec<_> = names.filter(|name| is_opencode_header(name)).collect();
+    names.sort_unstable();
+    names
 }
 
 macro_rules! table {
@@ -300,6 +300,7 @@ macro_rules! table {
                 session_in_task_locals: SessionInTaskLocals;
                 id_in_task_locals: IdInTaskLocals;
                 session_from: SessionFrom;
+                other_header: OtherHeader;
                 fallback: Fallback;
             }
         }
@@ -324,7 +325,7 @@ macro_rules! cells {
     )*};
 }
 
-const HEADER: &[Given] = &[Given::Header];
+const HEADERS: &[Given] = &[Given::Header, Given::OtherHeader];
 
 table! {
     client_with_middleware;
@@ -335,7 +336,7 @@ table! {
     http_request;
     http_parts;
     apply_parts;
-    headers_for, no HEADER: "it cannot see what the caller will set",
+    headers_for, no HEADERS: "it cannot see what the caller will set",
         no EXTENSIONS: "it is given only a URL";
     layer_over_reqwest, no EXTENSIONS: KEPT;
     layer_over_hyper_util;

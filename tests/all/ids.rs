@@ -1,9 +1,11 @@
 //! Ids: what they are, what they are made from, and what is refused.
 
-use std::collections::HashSet;
+use std::borrow::Borrow;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use reqwest_opencode_session::{InvalidValue, SessionId, TurnId};
@@ -23,6 +25,9 @@ pub trait Id:
     + AsRef<str>
     + PartialEq<str>
     + for<'a> PartialEq<&'a str>
+    + PartialEq<String>
+    + Borrow<str>
+    + Into<String>
     + Display
     + Debug
     + Clone
@@ -77,9 +82,55 @@ for_both! {
     }
 
     fn new_ids_are_all_different_and_sort_in_the_order_in_which_they_were_made<I>() {
-        let ids: Vec<_> = (0..1000).map(|_| I::make()).collect();
+        let ids: Vec<_> = (0..1000)
+            .map(|_| {
+                // More than a quarter of a microsecond.
+                let made = SystemTime::now();
+                while made.elapsed().is_ok_and(|since| since < Duration::from_micros(1)) {}
+                I::make()
+            })
+            .collect();
         assert!(ids.is_sorted());
         assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+    }
+
+    fn an_id_has_the_time_with_the_fraction_of_the_millisecond_in_twelve_bits<I>() {
+        // RFC 9562, section 6.2, method 3.
+        let time = |id: &I| {
+            let bits = id.as_ref().parse::<Uuid>().unwrap().as_u128();
+            let (milliseconds, fraction) = (bits >> 80, (bits >> 64) & 0xfff);
+            (milliseconds << 12) | fraction
+        };
+        let now = || {
+            let nanoseconds = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+            let (milliseconds, rest) = (nanoseconds / 1_000_000, nanoseconds % 1_000_000);
+            (milliseconds << 12) | ((rest << 12) / 1_000_000)
+        };
+        for _ in 0..1000 {
+            let (before, id, after) = (now(), I::make(), now());
+            assert!((before..=after).contains(&time(&id)), "{before} {id} {after}");
+        }
+    }
+
+    fn ids_that_were_made_at_the_same_time_are_different_in_all_their_random_bits<I>() {
+        let mut random = [0_u64; 2];
+        for _ in 0..1000 {
+            let (_, bits) = I::make().as_ref().parse::<Uuid>().unwrap().as_u64_pair();
+            assert_eq!(bits >> 62, 0b10, "the variant of RFC 9562");
+            random[0] |= bits;
+            random[1] |= !bits;
+        }
+        // Each of the 62 bits was 1 once, and 0 once.
+        assert_eq!(random, [(0b10 << 62) | (u64::MAX >> 2), u64::MAX >> 1]);
+    }
+
+    fn a_map_with_ids_as_keys_is_searched_for_a_string<I>() {
+        let (one, two): (I, I) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let keys = HashSet::from([one.clone(), two.clone()]);
+        assert_eq!(keys.get("one"), Some(&one));
+        assert!(!keys.contains("three"));
+        let sorted = BTreeSet::from([one, two.clone()]);
+        assert_eq!(sorted.get("two"), Some(&two));
     }
 
     fn every_visible_ascii_character_may_stand_in_an_id<I>() {
@@ -99,7 +150,8 @@ for_both! {
         let id = I::try_from(&value).unwrap();
         assert_eq!(id, I::try_from(value.clone()).unwrap());
         assert_eq!(id.as_ref(), "abc");
-        assert_eq!(id.into(), value);
+        let sent: HeaderValue = id.into();
+        assert_eq!(sent, value);
         for bytes in [&b""[..], b"a b", b"caf\xe9", "caf\u{e9}".as_bytes(), &[b'x'; 129]] {
             let value = HeaderValue::from_bytes(bytes).unwrap();
             assert!(I::try_from(&value).is_err(), "{bytes:?}");
@@ -118,7 +170,9 @@ for_both! {
 
     fn an_id_is_compared_with_strings<I>() {
         let id: I = "abc".parse().unwrap();
-        assert!(id == *"abc" && id == "abc" && id != "abd");
+        assert!(id == *"abc" && id == "abc" && id != "abd" && id == "abc".to_owned());
+        let text: String = id.into();
+        assert_eq!(text, "abc");
     }
 
     fn a_stored_id_is_read_back_and_one_that_breaks_the_rules_is_an_error<I>() {
@@ -165,12 +219,16 @@ fn the_errors_say_what_to_do() {
     assert_eq!(
         message("caf\u{e9}"),
         "character 4 of the value is 'é', and only visible ASCII is allowed; \
-         for an id, `SessionId::derive` derives a valid one from any text"
+         `SessionId::derive` derives a valid id from any text"
     );
     assert_eq!(
         message(&"x".repeat(200)),
         "the value has 200 characters, and at most 128 are allowed; \
-         for an id, `SessionId::derive` derives a short one from any text"
+         `SessionId::derive` derives a valid id from any text"
+    );
+    assert_eq!(
+        message("the-id-in-a-file\n"),
+        "character 17 of the value is '\\n', so trim the value"
     );
     assert_eq!(
         message(""),

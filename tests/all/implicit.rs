@@ -71,6 +71,24 @@ fn the_gateway_is_no_target_any_more_when_drop_returns() {
     assert!(!is_target(&first_url) && !is_target(&second_url));
 }
 
+#[test]
+fn a_gateway_that_ends_takes_no_other_gateways_localhost_along() {
+    let start = |address: [u8; 4], port| {
+        let address = (address, port).into();
+        Gateway::builder().address(address).start().unwrap()
+    };
+    // On addresses of their own, with one port, so that `localhost` is both.
+    let first = start([127, 77, 0, 2], 0);
+    let port = first.address().port();
+    let second = start([127, 77, 0, 3], port);
+    let localhost = format!("http://localhost:{port}/");
+    assert!(is_target(&localhost));
+    drop(first);
+    assert!(is_target(&localhost) && is_target(&second.url("/")));
+    drop(second);
+    assert!(!is_target(&localhost));
+}
+
 #[tokio::test]
 async fn a_target_that_the_middleware_names_itself_goes_first() {
     let gateway = start();

@@ -10,7 +10,7 @@ use reqwest_opencode_session::{
     OpencodeSessionMiddlewareBuilder, SessionId, Target, TurnId,
 };
 
-use self::Rule::{Empty, IllegalCharacter, TooLong};
+use self::Rule::{Empty, IllegalCharacter, TooLong, Untrimmed};
 use crate::ids::Id;
 
 /// A rule that a string breaks. Its `Debug` output is that of the matching `InvalidValue`.
@@ -18,6 +18,7 @@ use crate::ids::Id;
 enum Rule {
     Empty,
     TooLong { length: usize },
+    Untrimmed { position: usize, character: char },
     IllegalCharacter { position: usize, character: char },
 }
 
@@ -32,11 +33,9 @@ fn bad_strings() -> Vec<(String, Rule)> {
     let illegal = [
         (" ", 0, ' '),
         ("   ", 0, ' '),
-        (" 42", 0, ' '),
-        ("42 ", 2, ' '),
         ("\t", 0, '\t'),
         ("4\t2", 1, '\t'),
-        ("42\n", 2, '\n'),
+        ("4\t2\n", 1, '\t'),
         ("42\r\nx-injected: 1", 2, '\r'),
         ("42\nx-injected: 1", 2, '\n'),
         ("\0", 0, '\0'),
@@ -55,9 +54,24 @@ fn bad_strings() -> Vec<(String, Rule)> {
         };
         (string.to_owned(), error)
     });
+    let untrimmed = [
+        (" 42", 0, ' '),
+        ("42 ", 2, ' '),
+        ("42\n", 2, '\n'),
+        ("42\r\n", 2, '\r'),
+        ("\t42\n", 0, '\t'),
+    ];
+    let untrimmed = untrimmed.map(|(string, position, character)| {
+        let error = Untrimmed {
+            position,
+            character,
+        };
+        (string.to_owned(), error)
+    });
     let too_long = [129, 100_000].map(|length| ("x".repeat(length), TooLong { length }));
     let empty = (String::new(), Empty);
-    illegal.into_iter().chain(too_long).chain([empty]).collect()
+    let all = illegal.into_iter().chain(untrimmed);
+    all.chain(too_long).chain([empty]).collect()
 }
 
 /// Asserts that the error names the rule in words, and puts no control character into a log.
@@ -71,6 +85,14 @@ fn assert_told(error: &impl fmt::Display, rule: &Rule) {
         } => vec![
             format!("character {}", position + 1),
             format!("is {character:?}"),
+        ],
+        Untrimmed {
+            position,
+            character,
+        } => vec![
+            format!("character {}", position + 1),
+            format!("is {character:?}"),
+            "trim the value".to_owned(),
         ],
         Empty => vec!["is empty".to_owned()],
     };
@@ -94,6 +116,8 @@ fn an_id_is_refused_wherever_it_comes_from<I: Id>() {
             let error = refused.unwrap_err();
             assert_eq!(error, rule);
             assert_told(&error, &rule);
+            let derives = matches!(rule, TooLong { .. } | IllegalCharacter { .. });
+            assert_eq!(error.to_string().contains("derive"), derives, "{error}");
         }
         let error = serde_json::from_value::<I>(string.into()).unwrap_err();
         assert_told(&error, &rule);
@@ -141,6 +165,8 @@ fn a_builder_names_the_setting_that_it_refuses() {
             assert_eq!(*reason, rule);
             assert_told(&error, &rule);
             assert!(error.to_string().contains(setting), "{error}");
+            // Only an id can be derived.
+            assert!(!error.to_string().contains("SessionId"), "{error}");
         }
         build(&"x".repeat(128)).unwrap();
         assert_eq!(build("my agent").is_ok(), setting == "user_agent");

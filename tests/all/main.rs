@@ -6,6 +6,7 @@ mod conversations;
 mod entry_points;
 mod existing;
 mod failures;
+mod follow_redirect;
 mod gateway;
 mod ids;
 mod implicit;

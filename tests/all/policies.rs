@@ -187,8 +187,7 @@ fn check_redirect_is_the_same_decision_for_other_stacks_and_both_types_of_url() 
         "https://example.com/",
     ];
     for (previous, to, followed) in [
-        (&[][..], stranger, true),
-        (&[target], staging, true),
+        (&[target][..], staging, true),
         (&[target], stranger, false),
         (&[target, staging], stranger, false),
         (&[stranger], stranger, true),
@@ -201,6 +200,42 @@ fn check_redirect_is_the_same_decision_for_other_stacks_and_both_types_of_url() 
         assert_eq!(by_uri.is_ok(), followed, "{previous:?} to {to}");
         assert_eq!(by_uri, by_url);
     }
+}
+
+#[test]
+fn a_chain_whose_beginning_is_not_known_may_go_to_targets_alone() {
+    let middleware = OpencodeSessionMiddleware::new();
+    let uris = |uris: &[&'static str]| uris.iter().copied().map(Uri::from_static).collect();
+    let [path, host]: [Vec<Uri>; 2] = [uris(&["/zen/v1/messages"]), uris(&["opencode.ai:443"])];
+    let later: Vec<Uri> = uris(&["/zen/v1/messages", "https://dev.opencode.ai/"]);
+    for (previous, from) in [
+        (vec![], ""),
+        (path, ""),
+        (host, "opencode.ai:443"),
+        (later, "https://dev.opencode.ai"),
+    ] {
+        let to = |to| middleware.check_redirect(&previous, &Uri::from_static(to));
+        assert_eq!(to("https://dev.opencode.ai/"), Ok(()));
+        let refused = to("https://example.com/").unwrap_err();
+        assert_eq!(refused.from_origin(), from);
+        let message = refused.to_string();
+        assert!(
+            message.contains("https://example.com was refused"),
+            "{message}"
+        );
+        assert!(
+            message.contains("where the chain began is not known"),
+            "{message}"
+        );
+        assert_eq!(
+            message.starts_with("the redirect from "),
+            !from.is_empty(),
+            "{message}"
+        );
+    }
+    let unknown: &[reqwest::Url] = &[];
+    let stranger = "https://example.com/".parse().unwrap();
+    middleware.check_redirect(unknown, &stranger).unwrap_err();
 }
 
 #[test]

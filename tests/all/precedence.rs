@@ -17,10 +17,7 @@ async fn assert_the_first_decides(given: &[Given]) {
     let gateway = start();
     let sources = Sources(given);
     let client = client_with(sources.middleware(middleware_for(&gateway)));
-    let mut request = chat(&client, &gateway);
-    if let Some(session) = sources.header() {
-        request = request.headers(session.headers());
-    }
+    let request = chat(&client, &gateway).headers(sources.headers());
     let request = request.build().unwrap();
     let mut extensions = sources.extensions();
     let call = sources.around(client.execute_with_extensions(request, &mut extensions));

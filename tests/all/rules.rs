@@ -4,8 +4,8 @@
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 use reqwest::Url;
 use reqwest_opencode_session::{
-    Applied, BuildError, ExistingHeader, InvalidTarget, InvalidValue, OpencodeSessionMiddleware,
-    Session, SessionId, Source, Target, header,
+    Applied, BuildError, ExistingHeader, Fallback, InvalidTarget, InvalidValue,
+    OpencodeSessionMiddleware, Session, SessionId, Source, Target, header,
 };
 
 /// The headers that a session is read from, in order of precedence.
@@ -21,8 +21,8 @@ pub const SESSION_NAMES: [&str; 6] = [
 /// The headers that a turn is read from, in order of precedence.
 pub const TURN_NAMES: [&str; 2] = ["x-opencode-request-id", "x-opencode-request"];
 
-/// Headers in which no target can take a session.
-pub const RESERVED: [&str; 30] = [
+/// Headers in which no target can take a session, whatever the rule for their names says.
+pub const RESERVED: [&str; 32] = [
     "accept",
     "accept-encoding",
     "api-key",
@@ -35,6 +35,8 @@ pub const RESERVED: [&str; 30] = [
     "expect",
     "host",
     "keep-alive",
+    "last-event-id",
+    "mcp-session-id",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
@@ -155,7 +157,15 @@ fn read_uri(uri: &str) -> Option<Origin> {
         port if port.chars().all(|digit| digit.is_ascii_digit()) => port.parse().ok()?,
         _ => return None,
     };
-    Some((scheme, labels(host), port))
+    let host = labels(host);
+    // An address is written as in a `Url`.
+    let last = host.last()?;
+    if last.starts_with('[') || last.starts_with(|first: char| first.is_ascii_digit()) {
+        if let Some(url) = Url::parse(&format!("http://{}", host.join("."))).ok() {
+            return Some((scheme, labels(url.host_str()?), port));
+        }
+    }
+    Some((scheme, host, port))
 }
 
 fn labels(host: &str) -> Vec<String> {
@@ -203,7 +213,7 @@ pub fn check_session_header(target: &str, name: &str, url: &str) {
         return;
     };
     let is_name = (1..1 << 16).contains(&name.len()) && name.bytes().all(is_token_character);
-    let is_reserved = RESERVED.contains(&&*name.to_ascii_lowercase());
+    let is_reserved = is_reserved(&name.to_ascii_lowercase());
     let with_header = match target.clone().session_header(name) {
         Ok(with_header) => with_header,
         Err(InvalidTarget::InvalidHeader { name: refused, .. }) => {
@@ -237,6 +247,45 @@ pub fn check_session_header(target: &str, name: &str, url: &str) {
     } else {
         assert!(headers.is_empty(), "{headers:?}");
     }
+}
+
+/// The rule for the names that no session header may have. Of names that HTTP defines, it knows
+/// those that the tests make.
+fn is_reserved(name: &str) -> bool {
+    let contained = [
+        "auth",
+        "cookie",
+        "credential",
+        "forwarded",
+        "jwt",
+        "key",
+        "passw",
+        "secret",
+        "signature",
+        "token",
+    ];
+    let beginnings = [
+        "accept",
+        "access-control-",
+        "cache-",
+        "cdn-cache-",
+        "content-",
+        "if-",
+        "proxy-",
+        "sec-",
+    ];
+    let defined = [
+        "age", "allow", "alt-svc", "date", "digest", "dnt", "etag", "expires", "from", "link",
+        "location", "origin", "pragma", "range", "referer", "refresh", "server", "vary", "via",
+        "warning",
+    ];
+    RESERVED.contains(&name)
+        || defined.contains(&name)
+        || contained.iter().any(|part| name.contains(part))
+        || beginnings
+            .iter()
+            .any(|beginning| name.starts_with(beginning))
+        || format!("-{}-", name.replace(['_', '.'], "-")).contains("-ip-")
 }
 
 /// `tchar` of RFC 9110, section 5.6.2.
@@ -283,7 +332,18 @@ fn check_parsed(text: &str, parsed: Result<SessionId, InvalidValue>) {
                     position,
                     character,
                     ..
-                } => is_first_illegal(text, position, character),
+                } => {
+                    is_first_illegal(text, position, character)
+                        && !is_session_id(text.trim().as_bytes())
+                }
+                InvalidValue::Untrimmed {
+                    position,
+                    character,
+                    ..
+                } => {
+                    is_first_illegal(text, position, character)
+                        && is_session_id(text.trim().as_bytes())
+                }
                 _ => false,
             };
             assert!(
@@ -312,6 +372,9 @@ fn is_visible(character: char) -> bool {
 /// headers goes out with the session that the rules say, or unchanged to another host.
 pub fn check_headers(headers: &HeaderMap) {
     let expected = read_session(headers, &SESSION_NAMES).map(|id| {
+        if !brings_turn_and_parent(headers, &SESSION_NAMES) {
+            return (id, None, None);
+        }
         let turn = read_session(headers, &TURN_NAMES);
         let parent = read_session(headers, &["x-parent-session-id"]);
         (id, turn, parent)
@@ -339,13 +402,21 @@ pub fn check_headers(headers: &HeaderMap) {
     }
 }
 
-/// The first of these headers that appears exactly once and is a valid id.
+/// The first of these headers that has one valid value, however often.
 fn read_session<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a [u8]> {
     names.iter().find_map(|name| {
         let values: Vec<_> = headers.get_all(*name).iter().collect();
-        let [value] = values[..] else { return None };
-        is_session_id(value.as_bytes()).then(|| value.as_bytes())
+        let (first, rest) = values.split_first()?;
+        let is_one = rest.iter().all(|value| value == first);
+        (is_one && is_session_id(first.as_bytes())).then(|| first.as_bytes())
     })
+}
+
+/// Whether the turn and the parent belong to the session of [`read_session`]: no header before that
+/// one is there.
+fn brings_turn_and_parent(headers: &HeaderMap, names: &[&str]) -> bool {
+    let there = names.iter().find(|name| headers.contains_key(**name));
+    there.is_some_and(|first| read_session(headers, &[first]).is_some())
 }
 
 /// Checks that a request gets exactly the session header of its target, and no other header of ours
@@ -384,41 +455,86 @@ pub fn check_sent(
 
     let uri: Uri = url.parse().unwrap();
     let last = parsed.iter().rposition(|target| target.matches(&uri));
-    let mut expected = headers.clone();
+    let own = last.map(|index| targets[index].1);
     let session = Session::new().subagent().turn();
-    let applied = match last.map(|index| targets[index].1) {
-        None => Applied::NoTarget,
-        Some(own) => {
-            let name = own.unwrap_or("x-opencode-session");
-            let keeps = existing == ExistingHeader::Keep;
-            if keeps && read_session(headers, &[name]).is_some() {
-                Applied::Session(Source::Header)
-            } else {
-                if expected.remove(name).is_some() {
-                    expected.remove("x-opencode-request");
-                    expected.remove("x-opencode-request-id");
-                    expected.remove("x-parent-session-id");
-                }
-                match own {
-                    None => {
-                        expected.remove("x-opencode-request-id");
-                        expected.extend(session.headers());
-                    }
-                    Some(own) => {
-                        let name: HeaderName = own.parse().unwrap();
-                        expected.insert(name, session.id().clone().into());
-                    }
-                }
-                Applied::Session(Source::Bound)
-            }
+    for given in [Some((&session, Source::Bound)), None] {
+        let (applied, expected) = match own {
+            None => (Some(Applied::NoTarget), headers.clone()),
+            Some(own) => sent(own, headers, existing, given, &Fallback::Process),
+        };
+        let (mut sent, mut extensions) = (headers.clone(), Extensions::new());
+        let bound = middleware.bound_to(given.map(|(session, _)| session));
+        let result = bound.apply_parts(&uri, &mut sent, &mut extensions);
+        assert_eq!(result.ok(), applied, "{targets:?}, {url}, {headers:?}");
+        assert_eq!(sent, expected, "{targets:?}, {url}, {headers:?}");
+        assert!(extensions.is_empty());
+    }
+}
+
+fn without_turn_and_parent(headers: &mut HeaderMap) {
+    for name in [
+        "x-opencode-request",
+        "x-opencode-request-id",
+        "x-parent-session-id",
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// What becomes of a request to a target, `None` if it is refused, and its headers. `own` is the
+/// target's own header, and `given` the session that the application gives.
+pub fn sent(
+    own: Option<&str>,
+    headers: &HeaderMap,
+    existing: ExistingHeader,
+    given: Option<(&Session, Source)>,
+    fallback: &Fallback,
+) -> (Option<Applied>, HeaderMap) {
+    let name = own.unwrap_or("x-opencode-session");
+    let names = &SESSION_NAMES[..5];
+    let keeps = existing == ExistingHeader::Keep;
+    let kept = read_session(headers, &[name]).filter(|_| keeps);
+    let other = read_session(headers, names).filter(|_| keeps && own.is_none());
+    let fallback = match fallback {
+        Fallback::Process => Some(Session::process()),
+        Fallback::Session(session) => Some(session.clone()),
+        Fallback::Reject if kept.or(other).is_none() && given.is_none() => {
+            return (None, headers.clone());
         }
+        _ => None,
     };
-    let (mut sent, mut extensions) = (headers.clone(), Extensions::new());
-    let bound = middleware.bound_to(&session);
-    let result = bound.apply_parts(&uri, &mut sent, &mut extensions);
-    assert_eq!(result, Ok(applied), "{targets:?} and {url}");
-    assert_eq!(sent, expected, "{targets:?} and {url}");
-    assert!(extensions.is_empty());
+    let fallback = fallback.as_ref().map(|session| (session, Source::Fallback));
+    let mut sent = headers.clone();
+    let mut insert = |id: &[u8], session: Option<&Session>| {
+        if let Some(session) = session {
+            without_turn_and_parent(&mut sent);
+            sent.extend(own.is_none().then(|| session.headers()).unwrap_or_default());
+        }
+        let name: HeaderName = name.parse().unwrap();
+        sent.insert(name, HeaderValue::from_bytes(id).unwrap());
+    };
+    let source = if let Some(kept) = kept {
+        insert(kept, None);
+        Source::Header
+    } else if let Some((given, source)) = given {
+        insert(given.id().as_str().as_bytes(), Some(given));
+        source
+    } else if let Some(other) = other {
+        insert(other, None);
+        if !brings_turn_and_parent(headers, names) {
+            without_turn_and_parent(&mut sent);
+        }
+        Source::OtherHeader
+    } else if let Some((fallback, source)) = fallback {
+        insert(fallback.id().as_str().as_bytes(), Some(fallback));
+        source
+    } else {
+        if sent.remove(name).is_some() {
+            without_turn_and_parent(&mut sent);
+        }
+        return (Some(Applied::NoSession), sent);
+    };
+    (Some(Applied::Session(source)), sent)
 }
 
 /// Reads lines such as `name: value` as headers. A line that cannot be a header is left out.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::{future, thread};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FusedFuture};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use reqwest_opencode_session::{Fallback, InSession, IntoSession, Session, SessionId, WithSession};
@@ -499,13 +499,59 @@ fn a_task_spawned_locally_sees_the_session_only_where_it_is_carried_over() {
 }
 
 #[test]
-fn where_the_caller_has_no_session_there_is_none_to_carry_over() {
+fn what_is_carried_out_of_no_session_runs_in_none_wherever_it_is_polled() {
     on_each_runtime(|| async {
-        let current = async { Session::current() }.with_current_session();
-        assert_eq!(current.session(), None);
+        let carried = async { Session::current() }.with_current_session();
         let session = Session::new();
-        assert_eq!(current.with_session(session.clone()).await, Some(session));
+        let around = async {
+            assert_eq!(carried.await, None);
+            assert_eq!(Session::current().as_ref(), Some(&session));
+        };
+        around.with_session(&session).await;
+        // `None` says nothing about a session, so it changes nothing.
+        let unchanged = async { Session::current() }.with_session(None::<Session>);
+        assert_eq!(unchanged.with_session(&session).await, Some(session));
     });
+}
+
+#[test]
+fn a_stream_carried_out_of_no_session_runs_and_is_dropped_in_none() {
+    let carried = stream::iter([()]).map(|()| Session::current());
+    let (witness, dropped) = witness();
+    let carried = carried.chain(stream::once(async move {
+        let _witness = witness;
+        future::pending().await
+    }));
+    let mut carried = Box::pin(carried.with_current_session());
+    Session::new().in_scope(|| {
+        assert_eq!(carried.next().now_or_never().unwrap(), Some(None));
+        assert!(carried.next().now_or_never().is_none());
+        drop(carried);
+    });
+    assert_eq!(dropped.recv().unwrap(), None);
+}
+
+#[test]
+fn a_local_task_that_was_carried_out_of_no_session_is_in_none_inside_another_conversation() {
+    for runtime in runtimes() {
+        let tasks = LocalSet::new();
+        let carried = tasks.spawn_local(async { Session::current() }.with_current_session());
+        let left_alone = tasks.spawn_local(async { Session::current() });
+        let session = Session::new();
+        // A set that is driven inside a conversation polls its tasks there.
+        runtime.block_on(tasks.with_session(&session));
+        assert_eq!(runtime.block_on(carried).unwrap(), None);
+        assert_eq!(runtime.block_on(left_alone).unwrap(), Some(session));
+    }
+}
+
+#[test]
+fn no_session_hides_a_scope_and_not_the_applications_own_items() {
+    let own = Session::new().turn();
+    let items = Extensions::new().with(own.clone());
+    let carried = async { Session::current() }.with_current_session();
+    let inside = with_extensions(items, carried).with_session(Session::new());
+    assert_eq!(inside.now_or_never().unwrap().1, Some(own));
 }
 
 #[test]
@@ -608,9 +654,12 @@ fn a_carried_closure_goes_before_the_session_of_the_place_where_it_is_called() {
     let (session, elsewhere) = (Session::new(), Session::new());
     let carried = session.in_scope(|| Session::carry(Session::current));
     assert_eq!(elsewhere.in_scope(carried), Some(session));
-    // If there was none to carry, nothing changes.
+}
+
+#[test]
+fn a_closure_that_was_carried_out_of_no_session_runs_in_none_wherever_it_is_called() {
     let carried = Session::carry(Session::current);
-    assert_eq!(elsewhere.in_scope(carried), Some(elsewhere));
+    assert_eq!(Session::new().in_scope(carried), None);
 }
 
 #[test]
@@ -628,17 +677,61 @@ fn what_a_carried_closure_holds_is_dropped_inside_its_session_whether_it_was_cal
     }
 }
 
+// The wrapper
+
 #[test]
-fn what_runs_in_a_session_tells_which_one_that_is() {
-    let session = Session::new().turn();
-    let future = future::ready(()).with_session(&session);
-    assert_eq!(future.session(), Some(&session));
-    let carried = session.in_scope(|| future::ready(()).with_current_session());
-    assert_eq!(carried.session(), Some(&session));
+fn a_future_that_borrows_what_holds_its_session_runs_in_it() {
+    struct Agent {
+        session: Session,
+        seen: Option<Session>,
+    }
+
+    impl Agent {
+        async fn run(&mut self) {
+            self.seen = Session::current();
+        }
+
+        async fn prompt(&mut self) {
+            self.session.turn().scope(self.run()).await;
+        }
+    }
+
+    let session = Session::new();
+    let mut agent = Agent {
+        session: session.clone(),
+        seen: None,
+    };
+    agent.prompt().now_or_never().unwrap();
+    let seen = agent.seen.unwrap();
+    assert_eq!(seen.id(), session.id());
+    assert!(seen.turn_id().is_some());
+
+    let stream = session.scope(stream::iter([()]).map(|()| Session::current()));
     assert_eq!(
-        future::ready(()).with_session(None::<Session>).session(),
-        None
+        stream.collect::<Vec<_>>().now_or_never().unwrap(),
+        [Some(session)]
     );
+}
+
+#[test]
+fn what_was_put_into_a_session_comes_out_of_it_unless_it_has_completed() {
+    let mut future = Box::pin(async { Session::current() }).with_session(Session::new());
+    let inner = async { Session::current() }
+        .with_session(Session::new())
+        .into_inner();
+    assert_eq!(inner.unwrap().now_or_never().unwrap(), None);
+    assert!((&mut future).now_or_never().unwrap().is_some());
+    assert!(future.into_inner().is_none());
+}
+
+#[test]
+fn a_future_in_a_session_says_when_it_has_completed() {
+    let mut future = Box::pin(yield_now().with_session(Session::new()));
+    assert!(!future.is_terminated());
+    assert!((&mut future).now_or_never().is_none());
+    assert!(!future.is_terminated());
+    assert!((&mut future).now_or_never().is_some());
+    assert!(future.is_terminated());
 }
 
 #[test]
@@ -658,6 +751,8 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(Some(turn.clone())),
         seen(Some(&turn)),
         seen(&some_turn),
+        seen(&&turn),
+        seen(&Some(&&turn)),
     ] {
         assert_eq!(seen.as_ref(), Some(&turn));
     }
@@ -716,7 +811,7 @@ async fn calls_of_many_conversations_on_one_client_are_each_in_their_own() {
 }
 
 #[test]
-fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
+fn the_size_of_a_future_in_a_session_is_its_own_and_two_pointers_or_three() {
     fn sizes<F: Future>(future: F) -> (usize, usize) {
         (
             size_of_val(&future.with_session(Session::new())),
@@ -729,7 +824,7 @@ fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
         assert_eq!(bytes[0], 0);
     });
     assert!(
-        wrapped <= bare + 2 * size_of::<usize>(),
+        wrapped <= bare + 3 * size_of::<usize>(),
         "{wrapped} and {bare}"
     );
 }
@@ -739,29 +834,43 @@ fn the_size_of_a_future_in_a_session_is_its_own_and_a_pointer_or_two() {
 mod model {
     use std::sync::LazyLock;
 
+    use http::HeaderMap;
     use proptest::prelude::*;
+    use proptest::sample::{select, subsequence};
+    use reqwest_opencode_session::{ExistingHeader, OpencodeSessionMiddleware, Source};
 
     use super::*;
-    use crate::support::cases;
+    use crate::rules;
+    use crate::stack::reqwest::{Client, Request, Response};
+    use crate::stack::reqwest_middleware::{ClientBuilder, Middleware, Next, Result};
+    use crate::support::{cases, map, plain_client};
 
     /// One step of a program. Its children, if any, are a program of their own.
     #[derive(Debug, Clone)]
     enum Step {
         Yield,
         Panic,
+        /// A call through a chain.
+        Call(Call),
         /// In a scope of its own.
         Scope(Vec<Step>),
+        /// In a scope that names no session, and so changes nothing.
+        NoScope(Vec<Step>),
         /// Run as a task, with the current session if it is carried.
         Spawn {
             carried: bool,
             steps: Vec<Step>,
         },
+        /// Carried out of here, and polled inside another session.
+        Elsewhere(Vec<Step>),
         /// Inside an application's own `with_extensions`, whose hazards must have no effect.
         Extensions(Vec<Step>),
         /// Inside a closure.
         InScope {
             panics: bool,
         },
+        /// A closure that is carried out of here, and called inside another session.
+        Carry,
         Join(Vec<Step>, Vec<Step>),
         /// Catches a panic inside.
         Catch(Vec<Step>),
@@ -772,18 +881,67 @@ mod model {
         },
     }
 
+    /// A call with these headers, and the settings of the middleware.
+    #[derive(Debug, Clone)]
+    struct Call {
+        headers: Vec<(&'static str, &'static str)>,
+        existing: ExistingHeader,
+        fallback: Fallback,
+        /// Whether a middleware above puts it into a session.
+        has_tenant: bool,
+    }
+
+    /// Headers that say something of a session, each in some of the forms that it may have.
+    const HEADERS: [(&str, &str); 12] = [
+        ("x-opencode-session", "own"),
+        ("x-opencode-session", "another"),
+        ("x-opencode-session", "two words"),
+        ("session_id", "theirs"),
+        ("session_id", "theirs"),
+        ("session-id", ""),
+        ("x-session-id", "by-another-name"),
+        ("x-claude-code-session-id", "of-claude"),
+        ("x-session-affinity", "of-no-gateway"),
+        ("x-opencode-request", "a-turn"),
+        ("x-opencode-request-id", "a-turn"),
+        ("x-parent-session-id", "a-parent"),
+    ];
+
+    fn call() -> impl Strategy<Value = Call> {
+        let headers = subsequence(HEADERS.to_vec(), 0..=5);
+        let existing = select(&[ExistingHeader::Keep, ExistingHeader::Replace][..]);
+        let fallback = select(vec![
+            Fallback::Process,
+            Fallback::Session(Session::new().subagent().turn()),
+            Fallback::Omit,
+            Fallback::Reject,
+        ]);
+        (headers, existing, fallback, any::<bool>()).prop_map(
+            |(headers, existing, fallback, has_tenant)| Call {
+                headers,
+                existing,
+                fallback,
+                has_tenant,
+            },
+        )
+    }
+
     fn program() -> impl Strategy<Value = Vec<Step>> {
         let leaf = prop_oneof![
             3 => Just(Step::Yield),
             1 => Just(Step::Panic),
+            3 => call().prop_map(Step::Call),
             1 => any::<bool>().prop_map(|panics| Step::InScope { panics }),
+            1 => Just(Step::Carry),
         ];
         let step = leaf.prop_recursive(5, 60, 4, |step| {
             let steps = || prop::collection::vec(step.clone(), 0..4);
             prop_oneof![
                 4 => steps().prop_map(Step::Scope),
+                1 => steps().prop_map(Step::NoScope),
                 1 => (any::<bool>(), steps())
                     .prop_map(|(carried, steps)| Step::Spawn { carried, steps }),
+                1 => steps().prop_map(Step::Elsewhere),
                 1 => steps().prop_map(Step::Extensions),
                 2 => (steps(), steps()).prop_map(|(one, two)| Step::Join(one, two)),
                 2 => steps().prop_map(Step::Catch),
@@ -796,14 +954,14 @@ mod model {
     /// The sessions around a place in the program, the innermost last, and what went wrong so far.
     #[derive(Clone)]
     struct Stack {
-        sessions: Vec<Session>,
+        sessions: Vec<Option<Session>>,
         failures: Arc<Mutex<Vec<String>>>,
     }
 
     impl Stack {
-        fn with(&self, session: impl Into<Option<Session>>) -> Self {
+        fn with(&self, session: Option<Session>) -> Self {
             let mut stack = self.clone();
-            stack.sessions.extend(session.into());
+            stack.sessions.push(session);
             stack
         }
 
@@ -816,15 +974,79 @@ mod model {
         }
 
         fn session(&self) -> Option<Session> {
-            self.sessions.last().cloned()
+            self.sessions.last().cloned().flatten()
         }
 
         fn check(&self, place: &str) {
             let (expected, seen) = (self.session(), Session::current());
             if seen != expected {
-                let failure = format!("{place}: saw {seen:?}, expected {expected:?}");
-                self.failures.lock().unwrap().push(failure);
+                self.fail(format!("{place}: saw {seen:?}, expected {expected:?}"));
             }
+        }
+
+        fn fail(&self, failure: String) {
+            self.failures.lock().unwrap().push(failure);
+        }
+
+        /// Makes a call, and checks what it sends against the rules.
+        async fn call(&self, call: Call) {
+            const URL: &str = "https://opencode.ai/zen/v1/messages";
+            static HTTP: LazyLock<Client> = LazyLock::new(plain_client);
+
+            let tenant = call.has_tenant.then(|| Session::new().turn());
+            let given = tenant.clone().or_else(|| self.session());
+            let given = given.as_ref().map(|session| (session, Source::Scope));
+            let headers = map(&call.headers);
+            let (applied, expected) =
+                rules::sent(None, &headers, call.existing, given, &call.fallback);
+
+            let sent = Sent::default();
+            let middleware = OpencodeSessionMiddleware::builder()
+                .existing_header(call.existing)
+                .fallback(call.fallback.clone());
+            let client = ClientBuilder::new(HTTP.clone())
+                .with(Tenant(tenant))
+                .with(middleware.build().unwrap())
+                .with(sent.clone())
+                .build();
+            let _ = client.post(URL).headers(headers).send().await;
+            let sent = sent.0.lock().unwrap().take();
+            if sent != applied.map(|_| expected.clone()) {
+                self.fail(format!("{call:?}: sent {sent:?}, expected {expected:?}"));
+            }
+        }
+    }
+
+    /// Puts what is below it into a session, if it has one.
+    struct Tenant(Option<Session>);
+
+    #[async_trait::async_trait]
+    impl Middleware for Tenant {
+        async fn handle(
+            &self,
+            request: Request,
+            extensions: &mut http::Extensions,
+            next: Next<'_>,
+        ) -> Result<Response> {
+            next.run(request, extensions).with_session(&self.0).await
+        }
+    }
+
+    /// The end of a chain: the headers of the request, which is answered after a pause.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Option<HeaderMap>>>);
+
+    #[async_trait::async_trait]
+    impl Middleware for Sent {
+        async fn handle(
+            &self,
+            request: Request,
+            _: &mut http::Extensions,
+            _: Next<'_>,
+        ) -> Result<Response> {
+            *self.0.lock().unwrap() = Some(request.headers().clone());
+            yield_now().await;
+            Ok(http::Response::new("").into())
         }
     }
 
@@ -846,10 +1068,16 @@ mod model {
                 match step {
                     Step::Yield => yield_now().await,
                     Step::Panic => panic_quietly(),
+                    Step::Call(call) => stack.call(call).await,
                     Step::Scope(steps) => {
                         let session = Session::new();
-                        let inside = stack.with(session.clone());
-                        run(steps, inside).with_session(session).await;
+                        let inside = stack.with(Some(session.clone()));
+                        session.scope(run(steps, inside)).await;
+                    }
+                    Step::NoScope(steps) => {
+                        run(steps, stack.clone())
+                            .with_session(None::<Session>)
+                            .await;
                     }
                     Step::Spawn { carried, steps } => {
                         let task = match carried {
@@ -861,12 +1089,17 @@ mod model {
                         };
                         let _ = task.await;
                     }
+                    Step::Elsewhere(steps) => {
+                        let inside = stack.with(stack.session());
+                        let carried = run(steps, inside).with_current_session();
+                        carried.with_session(Session::new()).await;
+                    }
                     Step::Extensions(steps) => {
                         with_extensions(Extensions::new(), run(steps, stack.clone())).await;
                     }
                     Step::InScope { panics } => {
                         let session = Session::new();
-                        let inside = stack.with(session.clone());
+                        let inside = stack.with(Some(session.clone()));
                         let closure = || {
                             inside.check("in a closure");
                             if panics {
@@ -874,6 +1107,10 @@ mod model {
                             }
                         };
                         let _ = catch_unwind(AssertUnwindSafe(|| session.in_scope(closure)));
+                    }
+                    Step::Carry => {
+                        let carried = Session::carry(|| stack.check("in a carried closure"));
+                        Session::new().in_scope(carried);
                     }
                     Step::Join(one, two) => {
                         futures::join!(run(one, stack.clone()), run(two, stack.clone()));
@@ -913,10 +1150,10 @@ mod model {
     });
 
     proptest! {
-        #![proptest_config(cases(300))]
+        #![proptest_config(cases(1000))]
 
         #[test]
-        fn random_programs_see_the_session_that_a_plain_stack_says(steps in program()) {
+        fn random_programs_see_and_send_what_a_plain_stack_and_the_rules_say(steps in program()) {
             for runtime in &*RUNTIMES {
                 let stack = Stack { sessions: vec![], failures: Arc::default() };
                 let failures = Arc::clone(&stack.failures);

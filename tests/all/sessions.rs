@@ -64,6 +64,45 @@ fn a_session_prints_what_it_sends() {
     );
 }
 
+#[test]
+fn an_id_of_the_applications_own_becomes_a_session() {
+    let session = Session::from(ids().0);
+    assert_eq!("the-session".parse().as_ref(), Ok(&session));
+    assert_eq!(Session::try_from("the-session").as_ref(), Ok(&session));
+    assert_eq!(Session::try_from("the-session".to_owned()), Ok(session));
+    for refused in [
+        "two words".parse::<Session>(),
+        Session::try_from("two words"),
+        Session::try_from("two words".to_owned()),
+    ] {
+        assert_eq!(
+            refused.unwrap_err(),
+            "two words".parse::<SessionId>().unwrap_err()
+        );
+    }
+    let derived = Session::from(SessionId::derive("my-agent", "a path"));
+    assert_eq!(Session::derive("my-agent", "a path"), derived);
+}
+
+#[test]
+fn a_parent_is_whatever_names_a_session_and_none_leaves_it_as_it_was() {
+    let (session, parent) = (Session::new(), Session::new().turn());
+    for named in [
+        session.with_parent(&parent),
+        session.with_parent(parent.clone()),
+        session.with_parent(parent.id()),
+        session.with_parent(Some(&parent)),
+        session.with_parent(&Some(&parent)),
+        session.with_parent(&parent).with_parent(None::<Session>),
+        parent.in_scope(|| session.with_parent(Session::current())),
+    ] {
+        assert_eq!(named.id(), session.id());
+        // The parent's own turn is not taken over.
+        assert_eq!((named.parent(), named.turn_id()), (Some(parent.id()), None));
+    }
+    assert_eq!(session.with_parent(Session::current()), session);
+}
+
 // Derived
 
 #[test]
@@ -136,6 +175,7 @@ fn a_stored_session_that_breaks_the_rules_is_refused() {
             r"character 1 of the value is '\n'",
         ),
         (r#"{"turn": "a"}"#, "missing field `id`"),
+        (r#"{"id": "a", "trun": "b"}"#, "unknown field `trun`"),
         (
             r#""an-id-alone""#,
             "expected a session: a struct of its `id`, `parent` and `turn`",
@@ -215,7 +255,7 @@ fn what_comes_in_empty_malformed_or_doubled_is_passed_over() {
         &["two words"],
         &["caf\u{e9}"],
         &["one", "two"],
-        &["one", "one"],
+        &["one", "one", "two"],
     ] {
         let headers_with = |name: &HeaderName| {
             let mut headers = HeaderMap::new();
@@ -240,6 +280,39 @@ fn what_comes_in_empty_malformed_or_doubled_is_passed_over() {
             assert_eq!(session, Some(Session::from(&id)), "{name}: {values:?}");
         }
     }
+}
+
+#[test]
+fn after_a_malformed_or_doubled_session_the_turn_and_the_parent_are_another_ones() {
+    for bad in [&[""][..], &["two words"], &["one", "two"]] {
+        for before in [
+            "x-opencode-session",
+            "session-id",
+            "x-claude-code-session-id",
+        ] {
+            let mut headers = vec![
+                ("x-opencode-request-id", "a-turn"),
+                ("x-parent-session-id", "a-parent"),
+                ("x-session-affinity", "the-session"),
+            ];
+            headers.extend(bad.iter().map(|value| (before, *value)));
+            let session = Session::from_headers(&map(&headers));
+            assert_eq!(session, Some(Session::from(ids().0)), "{before}: {bad:?}");
+        }
+    }
+    // One that stands after it says nothing about them.
+    let mut headers = subagents_turn().headers();
+    headers.insert("session_id", HeaderValue::from_static("two words"));
+    assert_eq!(Session::from_headers(&headers), Some(subagents_turn()));
+}
+
+#[test]
+fn the_same_value_twice_is_one_value() {
+    let mut headers = subagents_turn().headers();
+    for (name, value) in &subagents_turn().headers() {
+        headers.append(name, value.clone());
+    }
+    assert_eq!(Session::from_headers(&headers), Some(subagents_turn()));
 }
 
 // Sent

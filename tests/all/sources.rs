@@ -1,9 +1,9 @@
 //! Every source of a request's session, for the tests of precedence and of the entry points.
 
-use http::Extensions;
+use http::{Extensions, HeaderMap};
 use reqwest_opencode_session::{
-    Fallback, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, Source,
-    WithSession,
+    Fallback, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder, Session, SessionId,
+    Source, WithSession, header,
 };
 use task_local_extensions::with_extensions;
 
@@ -18,6 +18,7 @@ pub enum Given {
     SessionInTaskLocals,
     IdInTaskLocals,
     SessionFrom,
+    OtherHeader,
     Fallback,
 }
 
@@ -25,7 +26,7 @@ use Given::*;
 
 impl Given {
     /// All of them, in the order of precedence.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Header,
         SessionInExtensions,
         IdInExtensions,
@@ -34,13 +35,14 @@ impl Given {
         SessionInTaskLocals,
         IdInTaskLocals,
         SessionFrom,
+        OtherHeader,
         Fallback,
     ];
 
     /// The session from this source, different from that of every other. A header and an id have no
     /// turn and no parent.
     pub fn session(self) -> Session {
-        let id = |kind: &str| format!("{kind}-{self:?}").parse().unwrap();
+        let id = |kind: &str| -> SessionId { format!("{kind}-{self:?}").parse().unwrap() };
         let session = Session::from(id("session"));
         match self {
             Header | IdInExtensions | IdInTaskLocals => session,
@@ -59,6 +61,7 @@ impl Given {
             Scope => Source::Scope,
             SessionInTaskLocals | IdInTaskLocals => Source::TaskLocal,
             SessionFrom => Source::SessionFrom,
+            OtherHeader => Source::OtherHeader,
             Given::Fallback => Source::Fallback,
         }
     }
@@ -91,9 +94,17 @@ impl Sources<'_> {
             .bound_to(self.get(Bound))
     }
 
-    /// The session header that the caller itself sets.
-    pub fn header(self) -> Option<Session> {
-        self.get(Header)
+    /// The session headers that the caller itself sets.
+    pub fn headers(self) -> HeaderMap {
+        let (own, other) = (self.get(Header), self.get(OtherHeader));
+        // The turn and the parent are those of the header that stays.
+        let whole = own.as_ref().or(other.as_ref());
+        let mut headers = whole.map_or_else(HeaderMap::new, Session::headers);
+        if own.is_none() {
+            headers.remove(header::SESSION);
+        }
+        other.map(|session| headers.insert("session_id", session.id().clone().into()));
+        headers
     }
 
     /// What the caller puts into the request's extensions.

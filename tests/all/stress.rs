@@ -1,4 +1,5 @@
-//! Ten thousand conversations at once, some of which panic or are cancelled.
+//! Ten thousand conversations at once, some of which panic or are cancelled. A middleware above puts
+//! their calls into their tenant's session; one in three names its session in another header.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,13 +7,17 @@ use std::sync::{Arc, Barrier as ThreadBarrier};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
-use reqwest_opencode_session::testing::{Gateway, Limits};
-use reqwest_opencode_session::{Fallback, Session, WithSession};
+use http::Extensions;
+use reqwest_opencode_session::testing::{Gateway, Limits, SeenRequest};
+use reqwest_opencode_session::{Fallback, Session, WithSession, header};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::task::yield_now;
 
-use crate::stack::reqwest_middleware::ClientWithMiddleware;
-use crate::support::{chat, client_with, middleware_for};
+use crate::stack::reqwest::{Request, Response};
+use crate::stack::reqwest_middleware::{
+    ClientBuilder, ClientWithMiddleware, Middleware, Next, Result,
+};
+use crate::support::{chat, middleware_for, plain_client};
 
 const CONVERSATIONS: usize = 10_000;
 const WORKERS: usize = 4;
@@ -36,6 +41,51 @@ impl End {
     }
 }
 
+/// How a conversation's calls get its session.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    Scope,
+    /// From a middleware above, inside another session.
+    Tenant,
+    /// From another header, as a proxy copies it.
+    OtherName,
+}
+
+impl Way {
+    fn of(conversation: usize) -> Self {
+        [Self::Scope, Self::Tenant, Self::OtherName][conversation % 3]
+    }
+
+    async fn around<F: Future>(self, session: &Session, future: F) -> F::Output {
+        match self {
+            Self::Scope => future.with_session(session).await,
+            Self::Tenant => {
+                let strangers = future.with_session(Session::new().turn());
+                TENANT.scope(session.clone(), strangers).await
+            }
+            Self::OtherName => future.await,
+        }
+    }
+}
+
+tokio::task_local!(static TENANT: Session);
+
+/// Puts each call into the session of its tenant, if it has one.
+struct Tenants;
+
+#[async_trait::async_trait]
+impl Middleware for Tenants {
+    async fn handle(
+        &self,
+        request: Request,
+        extensions: &mut Extensions,
+        next: Next<'_>,
+    ) -> Result<Response> {
+        let tenant = TENANT.try_with(Session::clone).ok();
+        next.run(request, extensions).with_session(tenant).await
+    }
+}
+
 struct World {
     gateway: Gateway,
     client: ClientWithMiddleware,
@@ -48,54 +98,65 @@ struct World {
 
 impl World {
     /// A call that also says, in headers of its own, which session and turn it should be in.
-    async fn call(&self) {
+    async fn call(&self, way: Way, session: &Session) {
         let permit = self.connections.acquire().await.unwrap();
-        let session = Session::current().unwrap();
+        let around = Session::current();
         let parent = session.parent().map_or("", |id| id.as_str()).to_owned();
-        let response = chat(&self.client, &self.gateway)
+        let mut call = chat(&self.client, &self.gateway)
             .header("x-expected-session", session.id().as_str())
             .header("x-expected-turn", session.turn_id().unwrap().as_str())
-            .header("x-expected-parent", parent)
-            .send()
-            .await
-            .unwrap();
+            .header("x-expected-parent", parent);
+        if way == Way::OtherName {
+            let mut headers = session.headers();
+            let id = headers.remove(header::SESSION).unwrap();
+            call = call.headers(headers).header("session_id", id);
+        }
+        let response = call.send().await.unwrap();
         drop(permit);
         assert_eq!(response.status(), 200);
         response.bytes().await.unwrap();
-        assert_eq!(Session::current(), Some(session));
+        assert_eq!(Session::current(), around);
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A subagent that has a subagent, and so on.
-    fn subagents(&self, depth: usize) -> BoxFuture<'_, ()> {
+    fn subagents(&self, way: Way, session: Session, depth: usize) -> BoxFuture<'_, ()> {
         async move {
             if depth > 0 {
-                let session = Session::current().unwrap();
+                let around = Session::current();
                 let subagent = session.subagent().turn();
-                self.subagents(depth - 1).with_session(subagent).await;
-                assert_eq!(Session::current(), Some(session));
+                let work = self.subagents(way, subagent.clone(), depth - 1);
+                way.around(&subagent, work).await;
+                assert_eq!(Session::current(), around);
             }
-            self.call().await;
+            self.call(way, &session).await;
         }
         .boxed()
     }
 
     async fn conversation(&self, number: usize) {
         self.begun.wait().await;
-        let session = Session::current().unwrap();
-        for turn in 0..3 {
-            pause(number, turn).await;
-            let turn_session = session.turn();
-            match turn {
-                // Every hundredth conversation has subagents, three deep.
-                1 if number % 100 == 1 => self.subagents(3).with_session(turn_session).await,
-                _ => self.call().with_session(turn_session).await,
+        let (way, session) = (Way::of(number), Session::new());
+        let turns = async {
+            for turn in 0..3 {
+                pause(number, turn).await;
+                let around = Session::current();
+                let in_turn = session.turn();
+                match turn {
+                    // Every hundredth conversation has subagents, three deep.
+                    1 if number % 100 == 1 => {
+                        let work = self.subagents(way, in_turn.clone(), 3);
+                        way.around(&in_turn, work).await;
+                    }
+                    _ => way.around(&in_turn, self.call(way, &in_turn)).await,
+                }
+                if turn == 1 && End::of(number) == End::Panic {
+                    resume_unwind(Box::new("on purpose"));
+                }
+                assert_eq!(Session::current(), around);
             }
-            if turn == 1 && End::of(number) == End::Panic {
-                resume_unwind(Box::new("on purpose"));
-            }
-            assert_eq!(Session::current().as_ref(), Some(&session));
-        }
+        };
+        way.around(&session, turns).await
     }
 }
 
@@ -123,7 +184,10 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
         .build()
         .unwrap();
     let world = Arc::new(World {
-        client: client_with(middleware),
+        client: ClientBuilder::new(plain_client())
+            .with(Tenants)
+            .with(middleware)
+            .build(),
         gateway,
         connections: Semaphore::new(CONNECTIONS),
         begun: Barrier::new(2 * CONVERSATIONS),
@@ -135,7 +199,7 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
             async move {
                 let conversation = {
                     let world = Arc::clone(&world);
-                    async move { world.conversation(number).await }.with_session(Session::new())
+                    async move { world.conversation(number).await }
                 };
                 let mut task = tokio::spawn(conversation);
                 world.begun.wait().await;
@@ -188,6 +252,8 @@ fn ten_thousand_conversations_at_once_are_each_in_their_own_session() {
         assert_eq!(request.parent.as_deref(), expected("x-expected-parent"));
     }
     assert!(requests.iter().any(|request| request.parent.is_some()));
+    let named_otherwise = |request: &&SeenRequest| request.headers.contains_key("session_id");
+    assert!(requests.iter().filter(named_otherwise).count() > requests.len() / 4);
 
     // A probe on every worker: the barrier lets none continue before all have started.
     let every_worker = Arc::new(ThreadBarrier::new(WORKERS));

@@ -4,9 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Uri;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use reqwest_opencode_session::{
-    InvalidTarget, OpencodeSessionMiddleware, RequestUrl, Target, header,
+    Fallback, InvalidTarget, OpencodeSessionMiddleware, RequestUrl, Session, Target, WithSession,
+    header,
 };
+use tower::{Layer, ServiceExt};
 
 use crate::stack::reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use crate::stack::reqwest::{self, Url};
@@ -260,6 +266,85 @@ fn the_default_targets_match_the_gateway_as_url_and_as_uri_and_none_of_its_look_
         assert!(!by_url(&cleartext.parse().unwrap()), "{cleartext}");
         assert!(!by_uri(&cleartext.parse().unwrap()), "{cleartext}");
     }
+}
+
+#[test]
+fn an_address_in_a_uri_is_the_same_in_all_its_spellings() {
+    for (target, spellings, others) in [
+        (
+            "http://127.0.0.1:8080",
+            &[
+                "127.0.0.1",
+                "127.0.0.1.",
+                "127.1",
+                "127.0.1",
+                "2130706433",
+                "0x7f.1",
+                "0X7F000001",
+                "0177.0.0.1",
+            ][..],
+            &[
+                "127.0.0.2",
+                "127.2",
+                "127.0.0.1.test",
+                "0x7f",
+                "127.1.evil.test",
+            ][..],
+        ),
+        (
+            "http://[::1]:8080",
+            &[
+                "[::1]",
+                "[0::1]",
+                "[0:0:0:0:0:0:0:1]",
+                "[::0001]",
+                "[::0.0.0.1]",
+            ],
+            &["[::2]", "[::]", "127.0.0.1"],
+        ),
+        (
+            "http://[fe80::a]:8080",
+            &["[FE80::A]", "[fe80:0::a]"],
+            &["[fe80::b]"],
+        ),
+    ] {
+        let target: Target = target.parse().unwrap();
+        let matches = |host: &str| {
+            let uri: Uri = format!("http://{host}:8080/v1").parse().unwrap();
+            target.matches(&uri)
+        };
+        for host in spellings {
+            assert!(matches(host), "{target} and {host}");
+        }
+        for host in others {
+            assert!(!matches(host), "{target} and {host}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_to_an_address_in_another_spelling_is_refused_without_a_session() {
+    let server = Elsewhere::quiet().await;
+    let middleware = OpencodeSessionMiddleware::builder()
+        .targets([format!("http://{}", server.address)])
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let service = middleware.layer().layer(client);
+    let request = || {
+        let uri = format!("http://127.1:{}/", server.address.port());
+        http::Request::post(uri).body(Full::default()).unwrap()
+    };
+    service.clone().oneshot(request()).await.unwrap_err();
+    assert!(server.requests().is_empty());
+    // It is an address that a client reaches.
+    let call = service.oneshot(request());
+    call.with_session(Session::new()).await.unwrap();
+    assert_eq!(
+        server.requests()[0].opencode_headers(),
+        ["x-opencode-session"]
+    );
 }
 
 #[test]

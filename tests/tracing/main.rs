@@ -14,7 +14,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use reqwest_opencode_session::testing::Gateway;
-use reqwest_opencode_session::{Fallback, Session, SessionId, WithSession, header};
+use reqwest_opencode_session::{
+    Fallback, OpencodeSessionMiddleware, Session, SessionId, WithSession, header,
+};
 use task_local_extensions::{Extensions, with_extensions};
 use tracing::field::{Field, Visit};
 use tracing::subscriber::DefaultGuard;
@@ -119,6 +121,8 @@ async fn each_request_to_a_target_tells_where_its_session_came_from() {
     let mut items = Extensions::new();
     items.insert(SessionId::new());
     with_extensions(items, call().send()).await.1.unwrap();
+    let of_another_header = call().header("session_id", "its-own");
+    of_another_header.send().await.unwrap();
     call().send().await.unwrap();
     let source = || Some(Session::new());
     let asking = middleware_for(&gateway)
@@ -138,6 +142,7 @@ async fn each_request_to_a_target_tells_where_its_session_came_from() {
         "scope",
         "task-local",
         "task-local",
+        "other-header",
         "fallback",
         "session-from",
         "bound",
@@ -193,6 +198,18 @@ async fn the_first_fallback_of_a_middleware_and_its_clones_is_told() {
     let another = client_with(middleware_for(&gateway).build().unwrap());
     chat(&another, &gateway).send().await.unwrap();
     assert_eq!(events.at(Level::INFO).len(), 2);
+}
+
+#[tokio::test]
+async fn all_that_new_makes_are_one_middleware_and_its_clones() {
+    let gateway = Gateway::start().unwrap();
+    let (events, _listening) = Events::listen();
+    for _ in 0..2 {
+        let client = client_with(OpencodeSessionMiddleware::new());
+        chat(&client, &gateway).send().await.unwrap();
+    }
+    assert_eq!(events.at(Level::DEBUG).len(), 2);
+    assert_eq!(events.at(Level::INFO).len(), 1);
 }
 
 #[tokio::test]
