@@ -27,6 +27,7 @@ pub mod after {
     pub mod proxy_without_sessions;
     pub mod reqwest_fork;
     pub mod resume;
+    pub mod sdk_with_ids;
     pub mod session_in_body;
     pub mod several_gateways;
     pub mod strict;

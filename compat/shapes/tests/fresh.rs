@@ -105,6 +105,48 @@ fn the_readmes_programs_and_test_are_the_same_on_reqwest_0_12() {
     follow_the_readme("readme-012", &dependencies);
 }
 
+/// A project as the page on lints describes it, whose `main` has this line.
+fn lint(name: &str, line: &str) -> (bool, String) {
+    let page = page("src/docs/recipes/compile_time.md");
+    let dependencies = blocks(&crate::page("README.md"), "toml").join("\n");
+    let project = project(name, &dependencies);
+    fs::write(project.join("clippy.toml"), &blocks(&page, "toml")[0]).unwrap();
+    fs::write(project.join("src/http.rs"), &blocks(&page, "")[0]).unwrap();
+    let main = format!(
+        "mod http;\n\nuse http::OPENCODE;\n\n#[tokio::main]\n\
+         async fn main() -> Result<(), Box<dyn std::error::Error>> {{\n    \
+         let policy = OPENCODE.redirect_policy();\n    \
+         let client = reqwest::Client::builder().redirect(policy).build()?;\n    \
+         let url = \"https://opencode.ai/zen/go/v1/chat/completions\";\n    \
+         http::send(client.post(url).body(\"an answer, please\")).await?;\n    \
+         {line}\n    Ok(())\n}}\n"
+    );
+    fs::write(project.join("src/main.rs"), main).unwrap();
+    cargo(&project, &["clippy", "--", "-D", "warnings"])
+}
+
+#[test]
+fn clippy_refuses_a_call_that_goes_past_the_function_that_adds_the_session() {
+    let (succeeded, printed) = lint("lint", "");
+    assert!(succeeded, "{printed}");
+
+    let send = r#"client.post(url).body("a title, please").send().await?;"#;
+    let execute = "client.execute(client.post(url).build()?).await?;";
+    for (mistake, method) in [
+        (send, "reqwest::RequestBuilder::send"),
+        (execute, "reqwest::Client::execute"),
+    ] {
+        let (succeeded, printed) = lint("lint", mistake);
+        assert!(!succeeded, "{printed}");
+        let says = format!("error: use of a disallowed method `{method}`");
+        assert_eq!(printed.matches(&says).count(), 1, "{printed}");
+        assert!(
+            printed.contains("use `http::send`, which adds the session"),
+            "{printed}"
+        );
+    }
+}
+
 #[test]
 fn the_readme_has_at_most_800_words() {
     let readme = page("README.md");

@@ -6,6 +6,7 @@
 mod ambient;
 mod errors;
 mod gateways;
+mod others;
 mod pages;
 mod plain;
 mod queue;
