@@ -4,6 +4,7 @@
 pub mod before {
     pub mod blocking;
     pub mod client_per_call;
+    pub mod engine;
     pub mod error_type;
     pub mod http_trait;
     pub mod many_sends;
@@ -17,6 +18,7 @@ pub mod after {
     pub mod blocking;
     pub mod client_per_call;
     pub mod compaction;
+    pub mod engine;
     pub mod error_type;
     pub mod http_trait;
     pub mod job_queue;

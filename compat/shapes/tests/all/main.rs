@@ -4,6 +4,7 @@
 //! applications needs a hook for its tests.
 
 mod ambient;
+mod engine;
 mod errors;
 mod gateways;
 mod others;

@@ -20,8 +20,13 @@ fn page(name: &str) -> String {
 /// The lines of a page's first block of Rust.
 fn block(page: &str) -> Vec<&str> {
     let mut lines = page.lines();
-    lines.find(|line| ["```", "```no_run"].contains(line));
-    lines.take_while(|line| *line != "```").collect()
+    while let Some(fence) = lines.find(|line| line.starts_with("```")) {
+        let block = lines.by_ref().take_while(|line| *line != "```").collect();
+        if ["```", "```no_run"].contains(&fence) {
+            return block;
+        }
+    }
+    panic!("no code");
 }
 
 /// The lines of a file, without its documentation, which the page has in its own words.
@@ -76,6 +81,14 @@ fn each_page_shows_the_whole_file_that_runs() {
         count += 1;
     }
     assert!(count >= 17, "{count}");
+}
+
+#[test]
+fn the_page_on_tests_shows_a_whole_test_that_runs() {
+    assert_eq!(
+        block(&page("testing")),
+        code(include_str!("../conformance.rs"))
+    );
 }
 
 #[test]
