@@ -1,74 +1,11 @@
-//! What a stranger copies: each program of the README, and the test beside them, in a new project
-//! that has the dependencies of the page and nothing else.
+//! What a stranger copies: the programs of the README and of the guide, each in a new project that
+//! has the dependencies of its page and nothing else.
+
+mod project;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// The code blocks of a page in one language, such as `toml`. Attributes such as `no_run` do not
-/// count.
-fn blocks(page: &str, language: &str) -> Vec<String> {
-    let mut blocks = vec![];
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        let Some(info) = line.strip_prefix("```") else {
-            continue;
-        };
-        let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
-        if info.split(',').next() == Some(language) {
-            blocks.push(block.join("\n") + "\n");
-        }
-    }
-    blocks
-}
-
-fn page(name: &str) -> String {
-    fs::read_to_string(repository().join(name)).unwrap()
-}
-
-fn repository() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.join("../..").canonicalize().unwrap()
-}
-
-/// A new project with these dependencies, which takes this crate from the repository.
-fn project(name: &str, dependencies: &str) -> PathBuf {
-    let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if project.exists() {
-        fs::remove_dir_all(&project).unwrap();
-    }
-    for folder in ["src/bin", "tests"] {
-        fs::create_dir_all(project.join(folder)).unwrap();
-    }
-    let manifest = format!(
-        "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n{dependencies}\n[workspace]\n\n\
-         [patch.crates-io]\nreqwest-opencode-session = {{ path = {:?} }}\n",
-        repository(),
-    );
-    fs::write(project.join("Cargo.toml"), manifest).unwrap();
-    // The versions that these tests were built with, which Cargo has at hand without a network.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
-    fs::copy(lock, project.join("Cargo.lock")).unwrap();
-    project
-}
-
-/// Runs cargo there, and returns whether it succeeded, and what it printed.
-fn cargo(project: &Path, arguments: &[&str]) -> (bool, String) {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args(arguments)
-        .current_dir(project)
-        .env("CARGO_TARGET_DIR", target)
-        // As in this package, so that what is compiled already serves here as well.
-        .env("CARGO_PROFILE_DEV_DEBUG", "0")
-        .output()
-        .unwrap();
-    let printed = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&printed).into_owned(),
-    )
-}
+use project::{blocks, cargo, page, project};
 
 /// Builds the README's programs with these dependencies, and runs its test.
 fn follow_the_readme(name: &str, dependencies: &str) {
@@ -145,6 +82,18 @@ fn clippy_refuses_a_call_that_goes_past_the_function_that_adds_the_session() {
             "{printed}"
         );
     }
+}
+
+#[test]
+fn the_guides_programs_compile_as_they_are_shown() {
+    let pages = [
+        "sessions",
+        "recipes/follow_redirect",
+        "recipes/http_trait",
+        "recipes/pinned_header",
+        "recipes/testing",
+    ];
+    assert_eq!(project::build_as_shown(&pages), 13);
 }
 
 #[test]
