@@ -2,7 +2,10 @@
 #![cfg_attr(any(feature = "testing", not(doctest)), doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // A reader turns on neither of them.
-#![cfg_attr(docsrs, doc(auto_cfg(hide(feature = "_reqwest", target_arch = "wasm32"))))]
+#![cfg_attr(
+    docsrs,
+    doc(auto_cfg(hide(feature = "_reqwest", target_arch = "wasm32")))
+)]
 #![forbid(unsafe_code)]
 
 // Its pages are for every reader, whatever features they need themselves.

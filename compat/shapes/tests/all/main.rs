@@ -6,10 +6,13 @@
 mod ambient;
 mod engine;
 mod errors;
+#[cfg(unix)]
+mod forks;
 mod gateways;
 mod others;
 mod pages;
 mod plain;
+mod pool;
 mod queue;
 mod sessions;
 mod support;
