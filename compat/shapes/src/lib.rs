@@ -26,7 +26,11 @@ pub mod after {
     pub mod one_function;
     pub mod own_session;
     pub mod proxy;
+    pub mod proxy_without_sessions;
+    pub mod reqwest_fork;
     pub mod resume;
+    pub mod sdk_with_ids;
+    pub mod session_in_body;
     pub mod several_gateways;
     pub mod strict;
     pub mod string_headers;

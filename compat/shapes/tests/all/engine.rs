@@ -11,10 +11,17 @@ macro_rules! run {
     ($shape:ident, $gateway:expr) => {{
         let url = $gateway.url("/zen/go/v1/chat/completions");
         both(move |model| {
-            use $shape::engine::{Engine, Input};
+            use $shape::engine::{Engine, Input, client};
 
             let file = |name: &str| format!("/home/user/{model}/{name}.json");
-            let engine = Engine::new(&url, Gateway::KEY, model, &file("one"));
+            let mut engine = Engine {
+                http: client().unwrap(),
+                url: url.clone(),
+                key: Gateway::KEY.to_owned(),
+                model: model.to_owned(),
+                file: file("one"),
+                history: vec![],
+            };
             let inputs = vec![
                 Input::Prompt("Hello"),
                 Input::Prompt("Thanks"),
@@ -24,7 +31,7 @@ macro_rules! run {
                 Input::Open(file("one")),
                 Input::Prompt("Hello again"),
             ];
-            async move { engine?.run(inputs).await }
+            async move { engine.run(inputs).await }
         })
         .await
     }};

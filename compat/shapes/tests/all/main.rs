@@ -9,6 +9,7 @@ mod errors;
 #[cfg(unix)]
 mod forks;
 mod gateways;
+mod others;
 mod pages;
 mod plain;
 mod pool;
