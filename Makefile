@@ -39,9 +39,10 @@ test: export no_proxy =
 test:
 	cargo test --workspace --all-features
 
-# The ambient session again: it must not depend on the level of optimization.
+# The ambient session again, with 30,000 random programs: it must not depend on the level of
+# optimization.
 test-release:
-	cargo test --release --all-features --test all -- scope stress
+	PROPTEST_CASES=30000 cargo test --release --all-features --test all -- scope stress
 
 # The documentation, with all features and with none
 doc:
