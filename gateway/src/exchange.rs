@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use reqwest_opencode_session::testing::record::{Answer, Log};
+use reqwest_opencode_session::testing::record::{Answer, End, Log};
 
 use crate::answer::AnswerReader;
 use crate::decode::{self, Decoder};
@@ -45,17 +45,6 @@ pub struct Exchange {
     decoder: Option<Decoder>,
     ended: bool,
 }
-
-/// How a call ends.
-pub enum End<'a> {
-    Whole,
-    ClientLeft,
-    /// With an error of this kind and with this message.
-    Failed(&'a str, &'a str),
-}
-
-/// The message for a call whose client has left.
-const CLIENT_LEFT: &str = "the client left before the end of the answer";
 
 impl Exchange {
     /// The longest request body that is copied, in bytes.
@@ -102,23 +91,30 @@ impl Exchange {
     }
 
     /// Records how the call ended.
-    pub fn ended(&mut self, end: End<'_>) {
+    pub fn ended(&mut self, end: End) {
+        self.ended_by(end, Answer::default());
+    }
+
+    /// Records how the call ended, with what is known besides what came from the upstream.
+    pub fn ended_by(&mut self, end: End, own: Answer) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let number = self.request_ended();
         let answer = self.decoder.take().map(Decoder::finish);
         let mut answer = answer.unwrap_or_default();
-        match end {
-            End::Whole => {}
-            // Not an error: a client that has read enough may leave.
-            End::ClientLeft => answer.error_message = Some(CLIENT_LEFT.to_owned()),
-            End::Failed(kind, message) => {
-                answer.error = Some(kind.to_owned());
-                answer.error_message = Some(message.to_owned());
-            }
-        }
-        answer.ended = true;
+        answer.status = own.status.or(answer.status);
+        answer.error = own.error.or(answer.error);
+        answer.error_message = own.error_message.or(answer.error_message);
+        answer.end = Some(end);
         self.recorder.log.answer(number, &answer);
     }
+}
+
+/// Returns an answer of which only an error is known.
+pub fn error(kind: &str, message: &str) -> Answer {
+    let mut answer = Answer::default();
+    answer.error = Some(kind.to_owned());
+    answer.error_message = Some(message.to_owned());
+    answer
 }

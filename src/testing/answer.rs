@@ -22,10 +22,24 @@ pub struct Answer {
     pub id: Option<String>,
     /// What the model said, without its thoughts, up to its first [64 KiB](Self::LONGEST_TEXT).
     pub text: Option<String>,
-    /// Whether it has ended: whether this is all that will be known of it.
-    pub ended: bool,
     /// The tools that the model called.
     pub tool_calls: Vec<ToolCall>,
+    /// The failure that a test gateway was told to answer with, in words.
+    pub failure: Option<String>,
+    /// How it ended, if this is all that will be known of it.
+    pub end: Option<End>,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum End {
+    /// The client has all of it.
+    Whole,
+    /// The client left before that.
+    ClientLeft,
+    /// The gateway closed the connection before that, or never answered.
+    Cut,
 }
 
 impl Answer {

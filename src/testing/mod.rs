@@ -106,6 +106,6 @@ pub use self::seen::{Mark, SeenRequest};
 /// For a program that keeps a record of calls itself, such as a proxy in front of the real gateway.
 /// Tests of a client do not need it: [`Gateway`] keeps one for them.
 pub mod record {
-    pub use super::answer::{Answer, ToolCall, Usage};
+    pub use super::answer::{Answer, End, ToolCall, Usage};
     pub use super::log::{Changes, Log};
 }

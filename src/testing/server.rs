@@ -21,7 +21,7 @@ use hyper_util::server::conn::auto;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::answer::Answer;
+use super::answer::{Answer, End};
 use super::log::{Log, Unrecorded};
 use super::outcome::{Frame, Outcome};
 use super::state::State;
@@ -187,12 +187,16 @@ async fn answer(
         Some(state) if whole => lock(state).decide(number, &head, &unrecorded),
         Some(_) => Outcome::too_large(service.body),
     };
-    outcome.answer.ended = true;
+    outcome.answer.end = Some(match outcome.answer.status {
+        Some(_) => End::Whole,
+        None => End::Cut,
+    });
     let mut sent = Sent {
         log: service.log.clone(),
         number,
         so_far: Answer {
             provider: outcome.answer.provider.clone(),
+            failure: outcome.answer.failure.clone(),
             ..Answer::default()
         },
         whole: mem::take(&mut outcome.answer),
@@ -322,12 +326,12 @@ impl hyper::body::Body for Pieces {
                 let is_whole = self.frames.len() <= 1 && !self.cut;
                 self.sent.add(frame.told);
                 if is_whole {
-                    self.sent.record(true);
+                    self.sent.record(End::Whole);
                 }
                 Poll::Ready(Some(Ok(hyper::body::Frame::data(frame.bytes))))
             }
             None if self.cut => {
-                self.sent.record(false);
+                self.sent.record(End::Cut);
                 Poll::Ready(Some(Err(Closed::OnPurpose)))
             }
             None => Poll::Ready(None),
@@ -354,10 +358,13 @@ impl Sent {
         so_far.tool_calls.extend(told.tool_calls);
     }
 
-    fn record(&mut self, whole: bool) {
+    fn record(&mut self, end: End) {
         if !mem::replace(&mut self.is_recorded, true) {
-            self.so_far.ended = true;
-            let answer = if whole { &self.whole } else { &self.so_far };
+            let answer = match end {
+                End::Whole => &mut self.whole,
+                End::ClientLeft | End::Cut => &mut self.so_far,
+            };
+            answer.end = Some(end);
             self.log.answer(self.number, answer);
         }
     }
@@ -366,7 +373,7 @@ impl Sent {
 impl Drop for Sent {
     /// If the client left in the middle, it has what was sent so far.
     fn drop(&mut self) {
-        self.record(false);
+        self.record(End::ClientLeft);
     }
 }
 

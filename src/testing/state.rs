@@ -247,6 +247,7 @@ impl State {
         });
         if let Some(mut outcome) = failure.as_ref().and_then(Failure::outcome) {
             outcome.answer.provider = Some(provider);
+            outcome.answer.failure = failure.as_ref().map(Failure::to_string);
             self.redirected += usize::from(matches!(failure, Some(Failure::Redirect { .. })));
             return Err(outcome.into());
         }
@@ -284,8 +285,11 @@ impl State {
                 ("x-opencode-upstream-model-id", &id.model),
             ]);
         }
-        outcome.answer.cost = completion.cost.parse().ok();
+        // The answer of a model without a known price says 0, as the real gateway's does.
+        let has_price = Price::of(&id.model).is_some();
+        outcome.answer.cost = completion.cost.parse().ok().filter(|_| has_price);
         outcome.answer.provider = Some(provider);
+        outcome.answer.failure = failure.as_ref().map(Failure::to_string);
         outcome.answer.usage = Some(usage);
         outcome.answer.id = Some(completion.answer_id());
         outcome.answer.tool_calls.extend(completion.tool_call());

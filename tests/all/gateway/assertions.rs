@@ -247,3 +247,17 @@ async fn a_refusal_that_is_no_longer_kept_leaves_assertions_about_faults_as_they
     gateway.assert_no_session_missing();
     gateway.assert_conversations_keep_their_session();
 }
+
+#[tokio::test]
+async fn a_call_that_could_not_be_read_fails_an_assertion_about_conversations_when_it_is_gone() {
+    let limits = Limits::default().requests(1);
+    let gateway = Gateway::builder().limits(limits).start().unwrap();
+    for body in ["no JSON", r#"{"model": "m"}"#] {
+        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).body(body);
+        let request = request.header("x-opencode-session", "s");
+        request.send().await.unwrap();
+    }
+    gateway.assert_no_session_missing();
+    let message = message_of(|| gateway.assert_conversations_keep_their_session());
+    assert!(message.contains("no longer has 1 call"), "{message}");
+}

@@ -11,6 +11,7 @@ use reqwest_opencode_session::testing::{Failure, Gateway, Limits, Mark, Reply, S
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::played::{Call, continued, marked, moved, shared};
 use super::support::{chat_in, message_of, post, start, user};
 use crate::support::CHAT;
 
@@ -42,88 +43,6 @@ fn prompt_under(system: &str, messages: &[&str]) -> Value {
 fn helper(system: &str, text: &str) -> Value {
     let messages = [message("system", system), message("user", text)];
     json!({"model": "small", "messages": messages})
-}
-
-/// One call as a log sees it.
-struct Call<'a> {
-    session: &'a str,
-    parent: Option<&'a str>,
-    body: Value,
-    status: StatusCode,
-    answer: &'a str,
-}
-
-impl<'a> Call<'a> {
-    fn new(session: &'a str, body: Value) -> Self {
-        Self {
-            session,
-            parent: None,
-            body,
-            status: StatusCode::OK,
-            answer: "",
-        }
-    }
-
-    fn answered(self, answer: &'a str) -> Self {
-        Self { answer, ..self }
-    }
-
-    fn refused(self, status: StatusCode) -> Self {
-        Self { status, ..self }
-    }
-
-    fn parent(self, parent: &'a str) -> Self {
-        let parent = Some(parent);
-        Self { parent, ..self }
-    }
-
-    /// Records the call, and returns its number.
-    fn of(self, log: &Log) -> u64 {
-        let mut request = Request::post("/zen/v1/chat/completions");
-        if !self.session.is_empty() {
-            request = request.header("x-opencode-session", self.session);
-        }
-        if let Some(parent) = self.parent {
-            request = request.header("x-parent-session-id", parent);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        let number = log.record(&head, self.body.to_string());
-        let mut answer = Answer::with_status(self.status);
-        log.answer(number, &answer);
-        // As a proxy does when the stream has ended.
-        answer.text = Some(self.answer.to_owned());
-        log.answer(number, &answer);
-        number
-    }
-}
-
-/// The numbers of the calls that each call continues.
-fn continued(log: &Log) -> Vec<Option<u64>> {
-    let requests = log.requests().into_iter();
-    requests.map(|request| request.continues).collect()
-}
-
-fn marked(log: &Log) -> Vec<(u64, Vec<Mark>)> {
-    let requests = log.requests().into_iter();
-    let marks = requests.map(|request| (request.number, request.marks));
-    marks.filter(|(_, marks)| !marks.is_empty()).collect()
-}
-
-fn moved(continues: u64, from: &str, back: bool) -> Vec<Mark> {
-    let from = from.to_owned();
-    vec![Mark::Moved {
-        continues,
-        from,
-        back,
-    }]
-}
-
-fn shared(conversation: u64, other: u64) -> Vec<Mark> {
-    vec![Mark::Shared {
-        conversation,
-        other,
-        back: other > conversation,
-    }]
 }
 
 #[test]
@@ -870,7 +789,7 @@ proptest! {
                 Step::Compact => {
                     let summary = format!("a summary of the conversation, number {word}");
                     history.push("summarize".to_owned());
-                    Call::new(session, words(history)).answered(&summary).of(&log);
+                    Call::new(session, words(history)).answered(&*summary).of(&log);
                     history.clear();
                     history.push(format!("so far: {summary}"));
                     Call::new(session, words(history)).answered("an answer").of(&log);
