@@ -48,9 +48,10 @@ impl SessionId {
     /// Creates a new, unique id: a UUIDv7.
     ///
     /// It is made of the time and of the operating system's random numbers alone, so ids are unique
-    /// in forked processes as well. Ids made at least a quarter of a microsecond apart sort in the
-    /// order in which they were made, if the clock does. The last four characters are random, and
-    /// they are all that the gateway's hash looks at when it spreads conversations over providers.
+    /// in forked processes as well. Ids that are made at least a quarter of a microsecond apart sort
+    /// in that order, if the clock is as exact; a browser's counts milliseconds. The last four
+    /// characters are random, and they are all that the gateway's hash looks at when it spreads
+    /// conversations over providers.
     ///
     /// # Panics
     ///
