@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
 .PHONY: all format lint test test-release doc docs-rs quickstart examples compat page picture wire \
-	wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
+	setup wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
 	package
 
 # Packages outside the workspace: they need other tools, a newer Rust or heavier dependencies.
@@ -51,7 +51,7 @@ doc:
 # The same, as docs.rs builds it. Needs a nightly toolchain.
 docs-rs:
 	RUSTDOCFLAGS="-D warnings --cfg docsrs" cargo +nightly doc --all-features --no-deps \
-		--target-dir target/docsrs
+		-Zrustdoc-map --target-dir target/docsrs
 
 quickstart:
 	cargo run -p quickstart
@@ -60,7 +60,10 @@ quickstart:
 examples:
 	examples/check.sh
 
-# The SDKs, and the typical clients. Needs OpenSSL's headers (Debian: libssl-dev).
+# The SDKs, the typical clients, and what the README and the guide show. Needs OpenSSL's headers
+# (Debian: libssl-dev). The clients are shown as they are, so they would use a proxy.
+compat: export NO_PROXY = 127.0.0.1
+compat: export no_proxy = $(NO_PROXY)
 compat:
 	cargo test --manifest-path compat/Cargo.toml
 	cargo test --manifest-path compat/shapes/Cargo.toml
@@ -77,6 +80,11 @@ picture:
 # git, and installs both clients into target/wire.
 wire:
 	cargo run --quiet --manifest-path compat/wire/Cargo.toml
+
+# Whether the newest clients reach the gateway as `opencode-gateway --setup` says. Needs Linux, Node.js
+# 20, npm and Python, and installs the clients into target/setup.
+setup:
+	compat/setup/run.sh
 
 # WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
 # library's source.

@@ -24,6 +24,22 @@ pub struct Answer {
     pub text: Option<String>,
     /// The tools that the model called.
     pub tool_calls: Vec<ToolCall>,
+    /// The failure that a test gateway was told to answer with, in words.
+    pub failure: Option<String>,
+    /// How it ended, if this is all that will be known of it.
+    pub end: Option<End>,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum End {
+    /// The client has all of it.
+    Whole,
+    /// The client left before that.
+    ClientLeft,
+    /// The gateway closed the connection before that, or never answered.
+    Cut,
 }
 
 impl Answer {
@@ -35,6 +51,20 @@ impl Answer {
         Self {
             status: Some(status),
             ..Self::default()
+        }
+    }
+
+    /// Adds what the model said next, as far as it is kept.
+    pub(super) fn say(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let said = self.text.get_or_insert_default();
+        for character in text.chars() {
+            if said.len() >= Self::LONGEST_TEXT {
+                break;
+            }
+            said.push(character);
         }
     }
 }

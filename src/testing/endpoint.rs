@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::header::UPGRADE;
+use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method};
 
@@ -132,8 +132,11 @@ impl Endpoint {
     /// Returns whether a request that opens a WebSocket does so on a path of calls.
     pub fn is_call_by_websocket(head: &Parts) -> bool {
         let upgrade = head.headers.get(UPGRADE).map(HeaderValue::as_bytes);
+        // A proxy takes away the first header, and leaves the second.
+        let is_websocket = upgrade.is_some_and(|it| it.eq_ignore_ascii_case(b"websocket"))
+            || head.headers.contains_key(SEC_WEBSOCKET_KEY);
         head.method == Method::GET
-            && upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+            && is_websocket
             && Self::of(&Method::POST, head.uri.path())
                 .is_some_and(|endpoint| matches!(endpoint.asks, Asks::Model(_)))
     }
@@ -195,14 +198,16 @@ impl fmt::Display for NotFound<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, path } = self;
         let is_cut = path.chars().nth(Self::LONGEST).is_some();
-        let (nearest_method, nearest) = self.nearest();
         write!(
             f,
-            "There is no {method} {path:.longest$}{rest}. \
-            The nearest path is {nearest_method} {nearest}",
+            "There is no {method} {path:.longest$}{rest}.",
             longest = Self::LONGEST,
             rest = if is_cut { "…" } else { "" },
         )?;
+        let Some((nearest_method, nearest)) = self.nearest() else {
+            return Ok(());
+        };
+        write!(f, " The nearest path is {nearest_method} {nearest}")?;
         // The base URL is right if the call itself is wrong.
         let is_call = path.rsplit('/').next() == nearest.rsplit('/').next();
         let call = Call::at_end_of(&nearest).filter(|_| is_call);
@@ -231,7 +236,8 @@ impl NotFound<'_> {
     /// How much of a path is compared and shown, in characters.
     const LONGEST: usize = 200;
 
-    fn nearest(&self) -> (Method, String) {
+    /// Returns the nearest path, unless it is for something else.
+    fn nearest(&self) -> Option<(Method, String)> {
         let model = self
             .path
             .rsplit('/')
@@ -279,8 +285,20 @@ impl NotFound<'_> {
             let (segments, letters) = distance(&own, &path.to_ascii_lowercase());
             (segments, letters, method != self.method)
         });
-        nearest.expect("there are paths")
+        nearest.filter(|(_, path)| is_related(&own, &path.to_ascii_lowercase()))
     }
+}
+
+/// Returns whether two paths end in nearly the same segment.
+fn is_related(one: &str, other: &str) -> bool {
+    let last = |path: &str| {
+        path.trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .map(str::to_owned)
+    };
+    let ends = last(one).zip(last(other));
+    ends.is_some_and(|(one, other)| strsim::normalized_levenshtein(&one, &other) > 0.5)
 }
 
 /// Returns how many segments must be added, removed or changed, and how many letters of the last

@@ -1,5 +1,6 @@
 //! What a test makes go wrong.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::header::{LOCATION, RETRY_AFTER};
@@ -49,6 +50,30 @@ pub enum Failure {
     CloseBeforeAnswer,
     /// The connection is closed halfway through the answer's body.
     CloseMidAnswer,
+}
+
+/// Writes what was done.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "answered with {}", status.as_u16()),
+            Self::RateLimit { retry_after } => {
+                write!(f, "limited for {} seconds", retry_after.as_secs())
+            }
+            Self::GoUsageLimit => f.write_str("answered with Go's usage limit"),
+            Self::FreeUsageLimit => f.write_str("answered with the limit of free models"),
+            Self::UnknownModel => f.write_str("answered with an unknown model"),
+            Self::ProtocolUnsupported => f.write_str("answered with an unsupported protocol"),
+            Self::ModelUnavailable => f.write_str("answered with an unavailable model"),
+            Self::FreeTier => f.write_str("answered with the refusal of free models"),
+            Self::Entitlement => f.write_str("answered with a missing subscription"),
+            Self::Unavailable => f.write_str("answered with 503"),
+            Self::Redirect { location } => write!(f, "redirected to {location}"),
+            Self::Delay(delay) => write!(f, "delayed by {} seconds", delay.as_secs_f64()),
+            Self::CloseBeforeAnswer => f.write_str("closed without an answer"),
+            Self::CloseMidAnswer => f.write_str("closed halfway through the answer"),
+        }
+    }
 }
 
 impl Failure {

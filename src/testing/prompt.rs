@@ -18,6 +18,8 @@ pub(super) struct Prompt {
     pub system: Option<String>,
     /// The first words of the user's last message.
     pub user: Option<String>,
+    /// The first words of the model's last message.
+    pub recalls: Option<String>,
     /// Everything that the provider reads, as text, without markers for its cache. A message has
     /// the same text whether its content is a string or a list of one text.
     pub text: String,
@@ -65,15 +67,21 @@ impl Prompt {
         }
         said.iter().for_each(|message| outliner.add(*message));
 
-        let users = said.iter().rev();
-        let mut users = users.filter(|message| speaker(**message) == Speaker::User);
+        let by = |speaker_: Speaker| {
+            let said = said.iter().rev().copied();
+            said.filter(move |message| speaker(*message) == speaker_)
+        };
+        let typed = |message| first_words(texts(message).flat_map(typed));
+        let user = by(Speaker::User).find_map(typed);
+        let user = user.or_else(|| by(Speaker::User).find_map(|it| first_words(texts(it))));
         Self {
             model: body.get("model").as_str().map(str::to_owned),
             stream: body.get("stream").as_bool() == Some(true),
             tools: tool_names(tools),
             messages: messages.len(),
-            system: system.iter().find_map(|part| first_words(*part)),
-            user: users.find_map(|message| first_words(*message)),
+            system: system.iter().find_map(|part| first_words(texts(*part))),
+            user,
+            recalls: by(Speaker::Assistant).find_map(|message| first_words(texts(message))),
             text,
             outline: outliner.outline(),
         }
@@ -201,12 +209,51 @@ pub(super) fn is_own(name: &str) -> bool {
         )
 }
 
-/// Returns the beginning of a message on one line.
-fn first_words(message: Value<'_>) -> Option<String> {
+/// Returns what a user typed of a text: what is outside of the blocks that a client adds, such as
+/// `<system-reminder>`, `<environment_details>` or `<session_context>`.
+fn typed(text: &str) -> impl Iterator<Item = &str> {
+    /// How many blocks of a text are left out.
+    const BLOCKS: usize = 64;
+
+    let mut rest = text;
+    let mut blocks = 0;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        while let Some(at) = rest[from..].find('<').filter(|_| blocks < BLOCKS) {
+            let begin = from + at;
+            blocks += 1;
+            if let Some(length) = block(&rest[begin..]) {
+                let before = &rest[..begin];
+                rest = &rest[begin + length..];
+                return Some(before);
+            }
+            from = begin + 1;
+        }
+        Some(std::mem::take(&mut rest))
+    })
+}
+
+/// Returns the length of the block that a text begins with, if it does.
+fn block(text: &str) -> Option<usize> {
+    let (name, _) = text.strip_prefix('<')?.split_once('>')?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    // What a user may have typed, such as `<div>`, has one word.
+    if !name.contains(['-', '_']) || !name.chars().all(is_name) {
+        return None;
+    }
+    let end = format!("</{name}>");
+    Some(text.find(&end)? + end.len())
+}
+
+/// Returns the beginning of texts on one line.
+pub(super) fn first_words<'t>(texts: impl Iterator<Item = &'t str>) -> Option<String> {
     let mut words = String::new();
     let mut count = 0;
     let is_gap = |character: char| character.is_whitespace() || character.is_control();
-    let texts = texts(message).flat_map(|text| text.split(is_gap));
+    let texts = texts.flat_map(|text| text.split(is_gap));
     for word in texts.filter(|word| !word.is_empty()) {
         let gap = (!words.is_empty()).then_some(' ');
         for character in gap.into_iter().chain(word.chars()) {

@@ -1,15 +1,15 @@
 //! A call as a gateway saw it, and its marks.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Bytes;
 
-use super::answer::{Answer, Usage};
+use super::answer::{Answer, End, Usage};
 use super::endpoint::Call;
-use super::prompt::Prompt;
+use super::prompt::{Prompt, first_words};
 use crate::{header, session};
 
 /// A request, what it asks for, and how it was answered.
@@ -51,9 +51,14 @@ pub struct SeenRequest {
     pub messages: usize,
     /// The first words of the system prompt.
     pub system: Option<String>,
-    /// The first words of the user's last message.
+    /// The first words that the user typed last.
     pub prompt: Option<String>,
 
+    /// The first words of the model's last message in the prompt.
+    pub recalls: Option<String>,
+
+    /// The first words of the answer.
+    pub said: Option<String>,
     /// The provider that was picked, unless the request was refused before that.
     pub provider: Option<String>,
     /// The status of the answer, once there is one.
@@ -70,6 +75,14 @@ pub struct SeenRequest {
     pub output_tokens: u64,
     /// What the gateway bills, in US dollars, if its answer says so.
     pub cost: Option<f64>,
+    /// The failure that the test gateway was told to answer with, in words.
+    pub failure: Option<String>,
+    /// How its answer ended, once it has, as far as its gateway or proxy has said.
+    pub end: Option<End>,
+    /// How long it took until its status was known.
+    pub answered_after: Option<Duration>,
+    /// How long it took until its answer ended.
+    pub ended_after: Option<Duration>,
 
     /// Whether it asks a model, and what it asks could not be read: its body is no JSON, is
     /// compressed, or was not kept. Then its conversation is not judged.
@@ -212,6 +225,7 @@ impl SeenRequest {
         let call = Call::at_end_of(path);
         let session_name = header::SESSION_NAMES
             .into_iter()
+            .map(HeaderName::from_static)
             .find(|name| value(&headers, name).is_some());
         let session_name = session_name.as_ref();
         let unread = prompt.is_none();
@@ -235,6 +249,8 @@ impl SeenRequest {
             messages: prompt.messages,
             system: prompt.system.clone(),
             prompt: prompt.user.clone(),
+            recalls: prompt.recalls.clone(),
+            said: None,
             provider: None,
             status: None,
             error: None,
@@ -243,6 +259,10 @@ impl SeenRequest {
             cached_tokens: 0,
             output_tokens: 0,
             cost: None,
+            failure: None,
+            end: None,
+            answered_after: None,
+            ended_after: None,
             unread: false,
             continues: None,
             marks: vec![],
@@ -354,7 +374,19 @@ impl SeenRequest {
         update(&mut self.error, &answer.error);
         update(&mut self.error_message, &answer.error_message);
         update(&mut self.provider, &answer.provider);
+        if let Some(text) = &answer.text {
+            self.said = first_words([text.as_str()].into_iter());
+        }
         update(&mut self.cost, &answer.cost);
+        update(&mut self.failure, &answer.failure);
+        update(&mut self.end, &answer.end);
+        let after = self.at.elapsed().unwrap_or_default();
+        if self.status.is_some() {
+            self.answered_after.get_or_insert(after);
+        }
+        if self.end.is_some() {
+            self.ended_after.get_or_insert(after);
+        }
         if let Some(Usage {
             prompt,
             cached,

@@ -21,7 +21,7 @@ use hyper_util::server::conn::auto;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::answer::Answer;
+use super::answer::{Answer, End};
 use super::log::{Log, Unrecorded};
 use super::outcome::{Frame, Outcome};
 use super::state::State;
@@ -179,70 +179,45 @@ async fn answer(
 ) -> Result<Response<Body>, Closed> {
     let (head, body) = request.into_parts();
     let body = receive(&head, body, service.body).await?;
-    let log = service.log.clone();
-    let number = log.number();
-    let Some(state) = &service.state else {
-        // A server that is not the gateway.
-        let outcome = Outcome::json(&serde_json::json!({}));
-        let body = body.map(|pieces| pieces.concat().into());
-        log.push(number, Unrecorded::read(&head, body), Some(&outcome.answer));
-        return Ok(response(outcome, None));
-    };
     let (head, unrecorded, whole) = read(head, body).await?;
-    let mut outcome = match whole {
-        true => lock(state).decide(number, &head, &unrecorded),
-        false => Outcome::too_large(service.body),
+    let number = service.log.number();
+    let mut outcome = match &service.state {
+        // A server that is not the gateway.
+        None => Outcome::json(&serde_json::json!({})),
+        Some(state) if whole => lock(state).decide(number, &head, &unrecorded),
+        Some(_) => Outcome::too_large(service.body),
     };
-    let answer = mem::take(&mut outcome.answer);
-    let picked = Answer {
-        provider: answer.provider.clone(),
-        ..Answer::default()
-    };
-    log.push(number, unrecorded, Some(&picked));
-    // Even a sleep of no time takes up to a millisecond. If the client leaves, it does not end.
-    if !outcome.delay.is_zero() {
-        tokio::time::sleep(outcome.delay).await;
-    }
-    let status = answer.status.ok_or(Closed::OnPurpose)?;
-    outcome.answer = Answer::with_status(status);
-    let at_once = outcome.frames.len() <= 1 && !outcome.cut;
-    log.answer(number, if at_once { &answer } else { &outcome.answer });
-    if at_once {
-        return Ok(response(outcome, None));
-    }
-    let sent = Sent {
-        log,
+    outcome.answer.end = Some(match outcome.answer.status {
+        Some(_) => End::Whole,
+        None => End::Cut,
+    });
+    let mut sent = Sent {
+        log: service.log.clone(),
         number,
-        whole: answer,
-        so_far: Answer::default(),
+        so_far: Answer {
+            provider: outcome.answer.provider.clone(),
+            failure: outcome.answer.failure.clone(),
+            ..Answer::default()
+        },
+        whole: mem::take(&mut outcome.answer),
         is_recorded: false,
     };
-    Ok(response(outcome, Some(sent)))
-}
-
-/// Returns a response whose body is sent in pieces, with a record of them, or as a whole.
-fn response(mut outcome: Outcome, sent: Option<Sent>) -> Response<Body> {
-    let body = match sent {
-        None => {
-            let frame = outcome.frames.pop().unwrap_or_default();
-            Either::Left(Full::new(frame.bytes))
-        }
-        Some(sent) => {
-            if outcome.cut {
-                cut(&mut outcome.frames);
-            }
-            Either::Right(Pieces {
-                frames: outcome.frames.into_iter(),
-                cut: outcome.cut,
-                pause: false,
-                sent,
-            })
-        }
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = outcome.answer.status.unwrap_or_default();
-    *response.headers_mut() = outcome.headers;
-    response
+    let in_pieces = outcome.frames.len() > 1 || outcome.cut;
+    // Even a sleep of no time takes up to a millisecond.
+    if outcome.delay.is_zero() {
+        let answer = sent.head(in_pieces);
+        service.log.push(number, unrecorded, Some(&answer));
+    } else {
+        service.log.push(number, unrecorded, Some(&sent.so_far));
+        // If the client leaves, this is as far as it comes.
+        tokio::time::sleep(outcome.delay).await;
+        let answer = sent.head(in_pieces);
+        service.log.answer(number, &answer);
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = sent.whole.status.ok_or(Closed::OnPurpose)?;
+    *response.headers_mut() = mem::take(&mut outcome.headers);
+    Ok(response.map(|()| body_of(outcome, in_pieces.then_some(sent))))
 }
 
 /// Receives a body in the pieces in which it comes; returns `None` if it is longer than the limit.
@@ -290,6 +265,28 @@ async fn read(head: Parts, body: Option<Vec<Bytes>>) -> Result<(Parts, Unrecorde
     })
 }
 
+/// Returns a body that is sent in pieces, with a record of them, or as a whole.
+fn body_of(
+    Outcome {
+        mut frames, cut, ..
+    }: Outcome,
+    sent: Option<Sent>,
+) -> Body {
+    let Some(sent) = sent else {
+        let frame = frames.pop().unwrap_or_default();
+        return Either::Left(Full::new(frame.bytes));
+    };
+    if cut {
+        halve(&mut frames);
+    }
+    Either::Right(Pieces {
+        frames: frames.into_iter(),
+        cut,
+        pause: false,
+        sent,
+    })
+}
+
 /// A body that is sent in pieces.
 struct Pieces {
     frames: vec::IntoIter<Frame>,
@@ -327,14 +324,14 @@ impl hyper::body::Body for Pieces {
                 // The last one has the cost alone. Clients that stop at the one before it, such as
                 // `[DONE]`, have the whole answer.
                 let is_whole = self.frames.len() <= 1 && !self.cut;
-                self.sent.add(&frame);
+                self.sent.add(frame.told);
                 if is_whole {
-                    self.sent.record(true);
+                    self.sent.record(End::Whole);
                 }
                 Poll::Ready(Some(Ok(hyper::body::Frame::data(frame.bytes))))
             }
             None if self.cut => {
-                self.sent.record(false);
+                self.sent.record(End::Cut);
                 Poll::Ready(Some(Err(Closed::OnPurpose)))
             }
             None => Poll::Ready(None),
@@ -343,17 +340,31 @@ impl hyper::body::Body for Pieces {
 }
 
 impl Sent {
-    fn add(&mut self, frame: &Frame) {
-        if !frame.text.is_empty() {
-            let text = self.so_far.text.get_or_insert_default();
-            text.push_str(&frame.text);
+    /// Returns what is known once the head is sent: all, unless the body is sent in pieces.
+    fn head(&mut self, in_pieces: bool) -> Answer {
+        if in_pieces && self.whole.status.is_some() {
+            self.so_far.status = self.whole.status;
+            return self.so_far.clone();
         }
-        self.so_far.usage = frame.usage.or(self.so_far.usage);
+        self.is_recorded = true;
+        self.whole.clone()
     }
 
-    fn record(&mut self, whole: bool) {
+    fn add(&mut self, told: Answer) {
+        let so_far = &mut self.so_far;
+        so_far.say(told.text.as_deref().unwrap_or_default());
+        so_far.usage = told.usage.or(so_far.usage);
+        so_far.id = told.id.or(so_far.id.take());
+        so_far.tool_calls.extend(told.tool_calls);
+    }
+
+    fn record(&mut self, end: End) {
         if !mem::replace(&mut self.is_recorded, true) {
-            let answer = if whole { &self.whole } else { &self.so_far };
+            let answer = match end {
+                End::Whole => &mut self.whole,
+                End::ClientLeft | End::Cut => &mut self.so_far,
+            };
+            answer.end = Some(end);
             self.log.answer(self.number, answer);
         }
     }
@@ -362,12 +373,12 @@ impl Sent {
 impl Drop for Sent {
     /// If the client left in the middle, it has what was sent so far.
     fn drop(&mut self) {
-        self.record(false);
+        self.record(End::ClientLeft);
     }
 }
 
 /// Leaves half of the pieces of a body, after splitting a body of one piece.
-fn cut(frames: &mut Vec<Frame>) {
+fn halve(frames: &mut Vec<Frame>) {
     if let [whole] = &mut frames[..] {
         let second = whole.bytes.split_off(whole.bytes.len() / 2);
         frames.push(second.into());
@@ -395,8 +406,11 @@ mod tests {
         };
         let frame = |text: &str, usage| Frame {
             bytes: Bytes::from_static(b"data: "),
-            text: text.to_owned(),
-            usage,
+            told: Answer {
+                text: Some(text.to_owned()),
+                usage,
+                ..Answer::default()
+            },
         };
         for (cut, sent, recorded, cost) in [
             (false, 0, 0, None),
