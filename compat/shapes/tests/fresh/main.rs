@@ -93,7 +93,7 @@ fn the_guides_programs_compile_as_they_are_shown() {
         "recipes/pinned_header",
         "recipes/testing",
     ];
-    assert_eq!(project::build_as_shown(&pages), 13);
+    assert_eq!(project::build_as_shown(&pages), 14);
 }
 
 #[test]
