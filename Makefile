@@ -1,7 +1,7 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
 .PHONY: all format lint test test-release doc docs-rs quickstart examples compat page picture wire \
-	wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
+	setup wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
 	package
 
 # Packages outside the workspace: they need other tools, a newer Rust or heavier dependencies.
@@ -81,6 +81,11 @@ picture:
 wire:
 	cargo run --quiet --manifest-path compat/wire/Cargo.toml
 
+# Whether the newest clients reach the gateway as `opencode-gateway --setup` says. Needs Linux, Node.js
+# 20, npm and Python, and installs the clients into target/setup.
+setup:
+	compat/setup/run.sh
+
 # WebAssembly, and the rule's tests in Node. On Debian it installs a compiler and the standard
 # library's source.
 wasm:
@@ -133,8 +138,10 @@ mutants:
 		-C=--features=blocking,serde,testing,tower,tracing -C=--lib -C=--test=all -C=--test=tracing
 	$(MUTANTS) --output target/mutants/gateway --package opencode-gateway -C=--bins -C=--test=tool
 
-# Each fuzz target for ten minutes. Needs a nightly toolchain and cargo-fuzz.
+# Whether JSON is read as Node reads it, and each fuzz target for ten minutes. Needs Node.js, a
+# nightly toolchain and cargo-fuzz.
 fuzz:
+	cargo test --manifest-path fuzz/Cargo.toml
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
 		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
 	done

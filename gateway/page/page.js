@@ -14,6 +14,7 @@ const REASONS = {
   missed: { label: "No session", marks: ["missing"] },
   moved: { label: "Moved", marks: ["moved"] },
   shared: { label: "Shared", marks: ["shared"] },
+  quotes: { label: "Quotes", marks: ["quotes"] },
   malformed: { label: "Doubled or malformed", marks: ["doubled", "malformed"] },
   refused: { label: "Refused", marks: [] },
 };
@@ -26,6 +27,8 @@ const ADVICE = {
     + "reach another provider, where none of its prompt is cached. Only a fork has a new id.",
   shared: "Each conversation needs an id of its own: one id for all of them sends them all to the "
     + "same provider.",
+  quotes: "A title or a summary belongs in the session of its conversation. If the text was passed "
+    + "on to another conversation, nothing is wrong.",
   doubled: "The gateway reads all the values as one id. If the request already has the header, "
     + "replace it instead of adding another.",
   malformed: "An id has 1 to 128 visible ASCII characters and no space. A UUID works well.",
@@ -63,35 +66,69 @@ function money(dollars) {
   return `$${dollars.toFixed(Math.min(5, Math.max(2, digits)))}`;
 }
 
-/** The end of an id, which tells it from others. */
-const short = (id) => id.length > 12 ? `…${id.slice(-8)}` : id;
+/** The first id that was shown with each end. */
+const ends = new Map();
+
+/** The end of an id, which tells it from others; with its beginning if another has the same end. */
+function short(id) {
+  if (id.length <= 12) return id;
+  const end = `…${id.slice(-8)}`;
+  if (!ends.has(end)) {
+    if (ends.size >= 10_000) ends.clear();
+    ends.set(end, id);
+  }
+  const first = ends.get(end);
+  if (first === id) return end;
+  const begin = id.slice(0, 4);
+  return first.startsWith(begin) ? id : `${begin}${end}`;
+}
 
 const cut = (text, length) => text.length > length ? `${text.slice(0, length)}…` : text;
 
 const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1);
 
-const isRefused = (call) => call.status >= 400;
+const isRefused = (call) => call.status >= 400 || call.error != null;
 
-const answer = (call) => call.status == null
-  ? "no answer yet"
-  : [call.status, call.error].filter(Boolean).join(" ");
+/** How far a call is, or how it ended, in words. */
+const STATES = {
+  waiting: "waiting for an answer",
+  streaming: "the answer is coming",
+  left: "the client left before the end",
+  cut: "cut off",
+};
+
+const answer = (call) =>
+  [call.status, call.error, STATES[call.state]].filter(Boolean).join(", ");
+
+/** A duration in milliseconds, or nothing. */
+function duration(milliseconds) {
+  if (milliseconds == null) return NOTHING;
+  if (milliseconds < 1000) return `${milliseconds} ms`;
+  const seconds = milliseconds / 1000;
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+/** The client's name, or else what its user agent begins with. */
+const clientOf = (call) => call.client ?? call.user_agent?.split(" ")[0] ?? NOTHING;
 
 /** The remarks on a call, with ids as `id` writes them; those that make it stand out come first. */
 function remarks(call, id = (whole) => whole) {
-  const found = call.marks.map(({ name, reason, from }) => ({
-    reason: Object.keys(REASONS).find((key) => REASONS[key].marks.includes(name)),
+  const found = call.marks.map(({ name, reason, from, allowed }) => ({
+    reason: allowed ? null
+      : Object.keys(REASONS).find((key) => REASONS[key].marks.includes(name)),
     label: name === "missing" ? "no session" : name,
-    words: sentence(from ? reason.replace(from, () => id(from)) : reason),
-    advice: ADVICE[name],
+    words: sentence(from ? reason.replace(from, () => id(from)) : reason)
+      + (allowed ? ", which is allowed" : ""),
+    advice: allowed ? null : ADVICE[name],
   }));
-  if (isRefused(call)) {
+  if (call.failure) found.push({ words: `As the gateway was told: ${call.failure}` });
+  if (isRefused(call) && call.stands_out) {
     const words = `Refused: ${answer(call)}`;
     found.push({ reason: "refused", label: "refused", words, advice: call.error_message });
   }
   return found.sort((a, b) => Number(!a.reason) - Number(!b.reason));
 }
 
-const standsOut = (call) => remarks(call).some(({ reason }) => reason);
 
 // Elements
 
@@ -199,13 +236,19 @@ const tags = (call) => remarks(call)
 
 const answerMark = (call) =>
   h("span", {
-    class: isRefused(call) ? "status bad" : "status",
-    title: call.error ?? false,
-  }, call.status == null ? "…" : String(call.status));
+    class: isRefused(call) && call.stands_out ? "status bad" : "status",
+    title: answer(call) || false,
+  }, [
+    call.state === "waiting" ? null : call.status,
+    ["waiting", "streaming", "left", "cut"].includes(call.state) && call.state,
+  ].filter(Boolean).join(" "));
 
-const callWords = (call) => call.kind === "call"
-  ? call.prompt ?? call.system ?? `${call.method} ${call.path}`
-  : call.prompt ?? `${call.method} ${call.path}`;
+/** What a call asks, or the path of one that asks nothing or that no gateway has. */
+const callWords = (call) => {
+  const path = `${call.method} ${call.path}`;
+  if (call.status === 404) return path;
+  return call.prompt ?? (call.kind === "call" ? call.system : null) ?? path;
+};
 
 // Requests
 
@@ -480,7 +523,7 @@ const standouts = new List("standouts", {
       h("span", { class: "words" }, call.name),
     ],
     idMark(call.session),
-    call.client ?? call.user_agent ?? NOTHING,
+    clientOf(call),
     answerMark(call),
   ],
   nothing: ({ words, reason }) => {
@@ -536,7 +579,7 @@ const calls = new List("calls", {
   columns: [
     ["number", "Call"], ["time", "Time"], ["what", "Prompt"], ["model", "Model"],
     ["session", "Session"], ["turn", "Turn"], ["cached", "Cached"], ["cost", "Cost"],
-    ["answer", "Status"],
+    ["took", "Took"], ["answer", "Status"],
   ],
   cells: (call) => [
     callLink(call.number, `#${call.number}`),
@@ -551,6 +594,9 @@ const calls = new List("calls", {
     call.turn ? h("span", { class: "id", title: cut(call.turn, 200) }, short(call.turn)) : NOTHING,
     percent(call.cached_tokens, call.prompt_tokens),
     money(call.cost),
+    call.ended_after_ms == null ? NOTHING : h("span",
+      { title: `first byte after ${duration(call.answered_after_ms)}` },
+      duration(call.ended_after_ms)),
     answerMark(call),
   ],
   nothing: ({ words }) => words ? noMatch("call", words) : "No call yet.",
@@ -619,6 +665,8 @@ chips.addEventListener("click", async (event) => {
 // Totals
 
 let totals = { calls: 0 };
+/** The month of the prices, if the costs are the program's own. */
+let prices = null;
 let paused = false;
 let missedWhilePaused = 0;
 let announced = null;
@@ -630,7 +678,7 @@ function drawTotals() {
     ["Stand out", integer.format(totals.stand_out), totals.stand_out > 0 && "bad"],
     ["Cached", percent(totals.cached_tokens, totals.prompt_tokens),
       null, `of ${compact.format(totals.prompt_tokens)} prompt tokens`],
-    totals.cost != null && ["Cost", money(totals.cost)],
+    totals.cost != null && ["Cost", money(totals.cost), null, prices && `in ${prices}`],
   ];
   morphChildren(byId("totals"), numbers.filter(Boolean).map(([name, value, mark, more]) =>
     h("div", { class: mark }, h("dt", {}, name),
@@ -675,6 +723,7 @@ const state = new Paced(async () => {
   try {
     const whole = await get("/api/state");
     totals = whole.totals;
+    prices = whole.prices;
     announced = Math.min(announced ?? Infinity, totals.stand_out);
     drawConnect(whole);
     standouts.load(whole.standouts, whole.more_standouts);
@@ -691,7 +740,7 @@ const state = new Paced(async () => {
 function take(change) {
   totals = change.totals;
   drawTotals();
-  standouts.change(change.calls, standsOut);
+  standouts.change(change.calls, (call) => call.stands_out);
   conversations.change(change.conversations);
   calls.change(change.calls);
   detail.change(change);
@@ -758,28 +807,58 @@ pause.addEventListener("click", () => {
 
 // How to connect a client
 
-function drawConnect({ mode, upstream, bases, key, try: command, totals: { calls } }) {
+/** The name of the client whose setup is shown. */
+let setupShown = null;
+
+function drawConnect({ mode, upstream, setups, try: command, totals: { calls } }) {
   byId("mode").textContent = upstream
     ? `forwards calls to ${upstream}`
     : "answers on this machine, and calls no model";
   const connect = byId("connect");
   if (connect.hidden) connect.open = calls === 0;
   connect.hidden = false;
-  const line = (label, name, text, what) => h("li", {},
-    h("span", { class: "sdk" }, label, name && h("code", { class: "variable" }, name)),
-    h("code", { class: "value" }, text), copyButton(text, what));
-  morphChildren(byId("bases"), [
-    h("p", {}, "Give your client one of these base URLs, and see which of its calls miss the "
-      + "session."),
-    h("ul", {},
-      bases.map(({ sdk, variable, url }) => line(sdk, variable, url, `the base URL for ${sdk}`)),
-      key && line("Key for all of them", null, key, "the key")),
-    mode === "upstream" && h("p", {}, "Use your own key. It is forwarded with each call, and is "
-      + "neither shown nor stored."),
-    h("p", {}, "Or make a first call from a terminal:"),
-    h("div", { class: "command" }, h("pre", {}, h("code", {}, command)),
-      copyButton(command, "the command")),
+  const all = [...setups, { name: "curl", title: "curl", commands: command }];
+  const shown = all.find(({ name }) => name === setupShown) ?? all[0];
+  const tab = ({ name, title }) => h("button", {
+    type: "button", role: "tab", id: `tab-${name}`, "data-setup": name,
+    "aria-controls": "setup", "aria-selected": String(name === shown.name),
+    tabindex: name === shown.name ? 0 : -1,
+  }, title);
+  morphChildren(byId("setups"), [
+    h("div", { role: "tablist", "aria-label": "Client" }, all.map(tab)),
+    h("div", { role: "tabpanel", id: "setup", "aria-labelledby": `tab-${shown.name}` },
+      h("p", {}, shown.name === "curl"
+        ? "Makes a first call, from a terminal:"
+        : `Paste this into a terminal, and start ${shown.title.replace(/ SDKs$/, " programs")} `
+          + "there:"),
+      h("div", { class: "command" },
+        h("pre", { tabindex: 0, "aria-label": "Commands" }, h("code", {}, shown.commands)),
+        copyButton(shown.commands, "the commands"))),
+    mode === "upstream" && h("p", {}, "OPENCODE_API_KEY is your own key. It is forwarded with each "
+      + "call, and is neither shown nor stored."),
   ].filter(Boolean));
+  drawConnect.again = () => drawConnect({ mode, upstream, setups, try: command, totals });
+}
+
+byId("setups").addEventListener("click", (event) => {
+  const { setup } = event.target.dataset;
+  if (setup) showSetup(setup);
+});
+
+byId("setups").addEventListener("keydown", (event) => {
+  const tabs = [...byId("setups").querySelectorAll("[role=tab]")];
+  const at = tabs.indexOf(event.target);
+  const steps = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 };
+  if (at < 0 || !(event.key in steps)) return;
+  event.preventDefault();
+  const tab = tabs.at(steps[event.key] % tabs.length);
+  showSetup(tab.dataset.setup);
+  tab.focus();
+});
+
+function showSetup(name) {
+  setupShown = name;
+  drawConnect.again();
 }
 
 // One call, or one conversation
@@ -862,7 +941,7 @@ function decoded(text) {
 const heading = (words) => h("h2", { id: "detail-heading", tabindex: -1 }, words);
 
 /** An entry of a description list, unless the value is empty. */
-const fact = (name, value, ...more) => value == null || value === "" ? [] : [
+const fact = (name, value, ...more) => value == null || value === false || value === "" ? [] : [
   h("dt", {}, name), h("dd", {}, value, ...more),
 ];
 
@@ -886,12 +965,15 @@ async function drawCall(number) {
       idFact("Parent", call.parent,
         call.parent && conversationLink(call.parent, "its conversation")),
       idFact("Project", call.project),
-      fact("Client", call.client),
+      fact("Client", clientOf(call)),
       fact("Model", [call.model, call.stream && "streamed"].filter(Boolean).join(", ")),
       fact("Provider", call.provider),
       fact("Request", `${call.method} ${call.path}`),
       fact("Time", date.format(new Date(call.at))),
       fact("Status", answer(call)),
+      fact("First byte", call.answered_after_ms != null
+        && `after ${duration(call.answered_after_ms)}`),
+      fact("Duration", call.ended_after_ms != null && duration(call.ended_after_ms)),
       call.prompt_tokens > 0 && fact("Tokens",
         `${integer.format(call.prompt_tokens)} in the prompt, `
         + `${integer.format(call.cached_tokens)} of them cached `
@@ -1001,6 +1083,15 @@ async function search() {
   const found = (list, what) => `${list.more ? "more than " : ""}${count(list.items.size, what)}`;
   announce(`${found(conversations, "conversation")} and ${found(calls, "call")} match.`);
 }
+
+// Rows
+
+/** A click on a row opens it, unless its text is being selected. */
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("tbody tr, .turn li");
+  if (!row || event.target.closest("a, button") || String(getSelection())) return;
+  row.querySelector("a").click();
+});
 
 // Keys and copies
 

@@ -1,5 +1,6 @@
 //! The result of a check: its exit code, and a report that says why.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write};
 use std::io;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use tokio::sync::watch;
 
 use crate::FAILURE;
-use crate::bases;
 use crate::command::Exit;
 use crate::journal::{Journal, Totals};
+use crate::setup::{Client, Place};
 use crate::terminal::harmless;
 
 /// The result of a check.
@@ -19,6 +20,8 @@ pub struct Check<'a> {
     pub journal: &'a Journal,
     pub end: Exit,
     pub origin: &'a str,
+    /// The number of the last call that came before the command ended.
+    pub before_end: u64,
     /// The number of the last call to judge: a process that the command left behind may make more.
     pub last: u64,
     /// How many calls were still under way after the command ended, and how many never ended.
@@ -62,10 +65,14 @@ enum Verdict {
     Stopped,
     NoCall,
     NotJudged,
+    Late,
     NotCounted,
     Unwritten,
     TheCommands,
 }
+
+/// How many unrelated prompts in one session may well be as many conversations.
+const MANY: usize = 5;
 
 /// How many calls of each kind a report names.
 const NAMED: usize = 20;
@@ -74,7 +81,7 @@ impl Check<'_> {
     pub fn code(&self) -> u8 {
         match self.verdict() {
             Verdict::Fault => 1,
-            Verdict::NoCall | Verdict::NotJudged | Verdict::NotCounted => 2,
+            Verdict::NoCall | Verdict::NotJudged | Verdict::Late | Verdict::NotCounted => 2,
             Verdict::Stopped => 130,
             Verdict::Unwritten => FAILURE,
             Verdict::NotStarted | Verdict::TheCommands => self.end.code(),
@@ -90,14 +97,20 @@ impl Check<'_> {
         } = self.journal.totals();
         if matches!(self.end, Exit::NotStarted(_)) {
             Verdict::NotStarted
-        } else if dropped_faults > 0 || !self.calls(SeenRequest::has_fault).is_empty() {
+        } else if dropped_faults > 0
+            || !self
+                .calls(|call| self.journal.rules.has_fault(call))
+                .is_empty()
+        {
             Verdict::Fault
         } else if self.end.was_stopped() {
             Verdict::Stopped
         } else if asked == 0 {
             Verdict::NoCall
-        } else if answered == 0 || self.left.cut_off > 0 || !self.calls(was_not_judged).is_empty() {
+        } else if answered == 0 || self.left.cut_off > 0 || !self.unjudged().is_empty() {
             Verdict::NotJudged
+        } else if self.late() > 0 {
+            Verdict::Late
         } else if self.uncounted() > 0 {
             Verdict::NotCounted
         } else if self.unwritten.is_some() && self.end.code() == 0 {
@@ -107,9 +120,53 @@ impl Check<'_> {
         }
     }
 
+    /// Returns how many calls a process made after the command had ended, so far.
+    fn late(&self) -> usize {
+        let is_late = |call: &SeenRequest| call.number > self.before_end && call.asks_a_model();
+        self.journal.log.latest(u64::MAX, usize::MAX, is_late).len()
+    }
+
+    /// Returns the sessions with many prompts that neither continue a call nor are continued, and
+    /// the number of them.
+    fn one_shots(&self) -> BTreeMap<String, usize> {
+        let calls = self.calls(|call| call.status.is_some_and(|status| status.is_success()));
+        let continued: HashSet<u64> = calls.iter().filter_map(|call| call.continues).collect();
+        let is_alone = |call: &SeenRequest| {
+            call.continues.is_none() && !continued.contains(&call.number) && call.kind() == "call"
+        };
+        // What is sent again is one prompt, and may go on.
+        let (mut alone, mut others) = (BTreeMap::<_, HashSet<_>>::new(), HashSet::new());
+        for call in &calls {
+            let (Some(session), Some(prompt)) = (&call.session, &call.prompt) else {
+                continue;
+            };
+            match is_alone(call) {
+                true => _ = alone.entry(session).or_default().insert(prompt),
+                false => _ = others.insert((session, prompt)),
+            }
+        }
+        let counts = alone.into_iter().map(|(session, prompts)| {
+            let prompts = prompts.into_iter();
+            let alone = prompts.filter(|prompt| !others.contains(&(session, *prompt)));
+            (session.clone(), alone.count())
+        });
+        counts.filter(|(_, count)| *count >= MANY).collect()
+    }
+
     /// Returns how many calls were dropped before they were counted and written.
     fn uncounted(&self) -> u64 {
         self.last.saturating_sub(self.journal.totals().calls)
+    }
+
+    /// Returns the calls that were refused for good, before their session could be judged, unless
+    /// what is wrong with them is accepted.
+    fn unjudged(&self) -> Vec<SeenRequest> {
+        self.calls(|call| was_not_judged(call) && !self.journal.rules.has_allowed(call))
+    }
+
+    /// Returns the calls with a mark that is accepted.
+    fn allowed(&self) -> Vec<SeenRequest> {
+        self.calls(|call| self.journal.rules.has_allowed(call))
     }
 
     fn calls(&self, meets: impl Fn(&SeenRequest) -> bool) -> Vec<SeenRequest> {
@@ -155,6 +212,15 @@ impl fmt::Display for Check<'_> {
                 "{uncounted} had to be dropped before being counted: use a larger --keep"
             )?;
         }
+        named(f, &self.allowed(), "with a mark that is allowed")?;
+        for (session, count) in self.one_shots().iter().take(NAMED) {
+            let session = harmless(session);
+            writeln!(f, "{count} unrelated prompts in session {session}")?;
+            writeln!(
+                f,
+                "  If these are conversations, each needs a session of its own."
+            )?;
+        }
         self.left_behind(f)?;
         writeln!(
             f,
@@ -167,7 +233,8 @@ impl fmt::Display for Check<'_> {
 
 impl Check<'_> {
     fn faults(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let marked = |is: fn(&Mark) -> bool| self.calls(move |call| call.marks.iter().any(is));
+        let rules = &self.journal.rules;
+        let marked = |is: fn(&Mark) -> bool| self.calls(move |call| rules.faults(call).any(is));
         let missing = marked(|mark| matches!(mark, Mark::Missing));
         named(f, &missing, "without a session")?;
         let moved = marked(|mark| matches!(mark, Mark::Moved { .. }));
@@ -240,12 +307,18 @@ impl Check<'_> {
             Verdict::NoCall => {
                 let mut text =
                     String::from("because no call to a model was seen. The command was given:");
-                for base in bases::bases(self.origin) {
-                    let _ = write!(text, "\n  {}={}", base.variable, base.url);
+                let place = Place {
+                    origin: self.origin,
+                    key: None,
+                };
+                for client in [Client::Openai, Client::Anthropic, Client::Google] {
+                    let (name, url) = client.setup(place).variables.swap_remove(0);
+                    let _ = write!(text, "\n  {name}={url}");
                 }
                 text.push_str(
-                    "\nDoes its client read one of these? \
-                    Does the command wait for its calls to end?",
+                    "\nand what opencode, Claude Code, Qwen Code and aider read. Others need more: \
+                    `opencode-gateway --setup NAME` says what, and --listen 8787 lets the check \
+                    listen there. Does the command wait for its calls to end?",
                 );
                 text
             }
@@ -256,14 +329,23 @@ impl Check<'_> {
             Verdict::NotJudged => {
                 "because a call was refused before its session could be judged".to_owned()
             }
+            Verdict::Late => {
+                let calls = count(self.late() as u64, "call");
+                format!("because {calls} came after the command had ended, and perhaps more will")
+            }
             Verdict::NotCounted => "because not every call could be counted".to_owned(),
             Verdict::Unwritten => "because not all calls could be written".to_owned(),
-            Verdict::TheCommands => match self.end.code() {
-                0 => "every call kept its conversation's session".to_owned(),
-                _ => {
-                    "the command's own code: every call kept its conversation's session".to_owned()
-                }
-            },
+            Verdict::TheCommands => {
+                let own = match self.end.code() {
+                    0 => "",
+                    _ => "the command's own code: ",
+                };
+                let but = match self.allowed().len() {
+                    0 => "",
+                    _ => ", but for what is allowed",
+                };
+                format!("{own}every call kept its conversation's session{but}")
+            }
         }
     }
 }
@@ -306,6 +388,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rules::Rules;
 
     /// Records an answered call in a session, with what the user and the model said by turns.
     fn call(journal: &Journal, session: &str, said: &[&str]) {
@@ -335,6 +418,7 @@ mod tests {
                 stopped: false,
             },
             origin: "http://127.0.0.1:8787",
+            before_end: u64::MAX,
             last,
             left: Left::default(),
             unwritten: None,
@@ -343,7 +427,10 @@ mod tests {
 
     #[test]
     fn a_check_that_could_not_count_all_calls_does_not_pass() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        let journal = Journal::new(
+            Log::with_limits(Limits::default().requests(1)),
+            Rules::default(),
+        );
         call(&journal, "s", &["1"]);
         count(&journal);
         assert_eq!(check(&journal, 1).code(), 0);
@@ -365,7 +452,10 @@ mod tests {
 
     #[test]
     fn a_fault_fails_a_check_even_if_it_is_no_longer_kept() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(1)), None);
+        let journal = Journal::new(
+            Log::with_limits(Limits::default().requests(1)),
+            Rules::default(),
+        );
         for session in ["no id", "s"] {
             call(&journal, session, &["1"]);
             count(&journal);
@@ -375,7 +465,10 @@ mod tests {
 
     #[test]
     fn a_report_says_what_a_fault_is_and_what_to_do_about_a_wrong_path() {
-        let journal = Journal::new(Log::with_limits(Limits::default().requests(2)), None);
+        let journal = Journal::new(
+            Log::with_limits(Limits::default().requests(2)),
+            Rules::default(),
+        );
         for _ in 0..3 {
             call(&journal, "no id", &["1"]);
             count(&journal);
@@ -389,7 +482,7 @@ mod tests {
             assert!(report.contains(line), "{report}");
         }
 
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default(), Rules::default());
         let call = http::Request::post("/zen/go/messages").header("x-opencode-session", "one");
         let (head, ()) = call.body(()).unwrap().into_parts();
         let number = journal.log.record(&head, "{}");
@@ -411,7 +504,7 @@ mod tests {
     #[test]
     fn a_report_says_which_moves_may_be_forks() {
         let hint = "  If this is a fork, which is not a fault, use --allow-forks.";
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default(), Rules::default());
         call(&journal, "one", &["1"]);
         count(&journal);
         assert!(!check(&journal, 1).to_string().contains("--allow-forks"));
@@ -430,7 +523,7 @@ mod tests {
 
     #[test]
     fn a_report_says_what_became_of_the_calls_of_a_process_that_was_left_behind() {
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default(), Rules::default());
         call(&journal, "one", &["1"]);
         count(&journal);
         for (under_way, cut_off, told) in [
@@ -457,5 +550,55 @@ mod tests {
             assert!(check.to_string().contains(&told), "{check}");
         }
         assert!(!check(&journal, 1).to_string().contains("left a process"));
+    }
+
+    #[test]
+    fn calls_that_came_after_the_command_had_ended_leave_the_check_open() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        call(&journal, "one", &["1"]);
+        call(&journal, "one", &["1", "a", "2"]);
+        call(&journal, "one", &["1", "a", "2", "b", "3"]);
+        count(&journal);
+        let late = Check {
+            before_end: 1,
+            ..check(&journal, 3)
+        };
+        assert_eq!(late.code(), 2);
+        let because = "because 2 calls came after the command had ended, and perhaps more will\n";
+        assert!(late.to_string().ends_with(because), "{late}");
+        // A fault is certain.
+        call(&journal, "no id", &["1"]);
+        count(&journal);
+        let late = Check {
+            before_end: 1,
+            ..check(&journal, 4)
+        };
+        assert_eq!(late.code(), 1);
+    }
+
+    #[test]
+    fn many_unrelated_prompts_in_one_session_are_a_line_and_no_fault() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        let prompts: Vec<String> = (0..MANY).map(|at| format!("Question {at}")).collect();
+        let told = format!("\n{MANY} unrelated prompts in session one\n");
+        // Those that are sent again, or go on, are no others.
+        call(&journal, "one", &["Before"]);
+        call(&journal, "one", &["Before", "Yes.", "After"]);
+        for prompt in &prompts {
+            assert!(!check(&journal, 100).to_string().contains("unrelated"));
+            for _ in 0..2 {
+                call(&journal, "one", &[prompt]);
+            }
+        }
+        count(&journal);
+        let last = journal.last();
+        let report = check(&journal, last).to_string();
+        assert!(report.contains(&told), "{report}");
+        assert_eq!(check(&journal, last).code(), 0);
+        let (first, next) = (&*prompts[0], "And then?");
+        call(&journal, "one", &[first, "Yes.", next]);
+        count(&journal);
+        let report = check(&journal, journal.last()).to_string();
+        assert!(!report.contains("unrelated"), "{report}");
     }
 }

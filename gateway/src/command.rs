@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 
 use tokio::process::{Child, Command};
 
-use crate::bases::{self, Base};
+use crate::setup;
 use crate::signals::{Signal, Signals};
 
 /// How the command ended.
@@ -114,19 +114,12 @@ fn send(signal: Signal, child: &mut Child) -> io::Result<()> {
     }
 }
 
-/// Returns the variables that SDKs read: base URLs, keys, and no proxy for this machine.
+/// Returns the variables that clients read, and no proxy for this machine.
 fn environment(origin: &str, key: &str) -> Vec<(&'static str, OsString)> {
-    let mut variables: Vec<(&str, OsString)> = vec![];
-    for Base {
-        variable,
-        url,
-        key_variables,
-        ..
-    } in bases::bases(origin)
-    {
-        variables.push((variable, url.into()));
-        variables.extend(key_variables.iter().map(|name| (*name, key.into())));
-    }
+    let variables = setup::variables(origin, key).into_iter();
+    let mut variables: Vec<(&str, OsString)> = variables
+        .map(|(name, value)| (name, value.into()))
+        .collect();
     for name in ["NO_PROXY", "no_proxy"] {
         let mut hosts = std::env::var_os(name).unwrap_or_default();
         if !hosts.is_empty() {

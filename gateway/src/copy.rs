@@ -6,10 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use http::response::Parts;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
+use reqwest_opencode_session::testing::record::End;
 use tokio::sync::watch;
 
-use crate::exchange::{End, Exchange};
+use crate::exchange::{self, Exchange};
 
 /// An exchange that both directions report to.
 #[derive(Clone)]
@@ -60,13 +62,46 @@ fn data_of(given: &Given) -> Option<Result<Option<&Bytes>, &hyper::Error>> {
 
 /// A request's body on its way to the upstream.
 pub struct RequestCopy {
-    body: Incoming,
+    /// `None` only once it is dropped.
+    body: Option<Incoming>,
     watched: Option<Watched>,
+    rest: Rest,
+}
+
+/// What is left of a request's body that could not be sent.
+#[derive(Clone, Default)]
+pub struct Rest(Arc<Mutex<Option<Incoming>>>);
+
+impl Rest {
+    /// Reads what is left, so that the exchange is shown all that was asked.
+    pub async fn read(self, watched: Watched) {
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(body) = body {
+            let body = RequestCopy::new(body, Some(watched), Self::default());
+            // If it cannot be read, the exchange is shown as far as it came.
+            let _ = body.collect().await;
+        }
+    }
 }
 
 impl RequestCopy {
-    pub fn new(body: Incoming, watched: Option<Watched>) -> Self {
-        Self { body, watched }
+    pub fn new(body: Incoming, watched: Option<Watched>, rest: Rest) -> Self {
+        // An empty body is never polled.
+        if let Some(watched) = watched.as_ref().filter(|_| body.is_end_stream()) {
+            watched.lock().request_ended();
+        }
+        Self {
+            body: Some(body),
+            watched,
+            rest,
+        }
+    }
+}
+
+impl Drop for RequestCopy {
+    fn drop(&mut self) {
+        let mut rest = self.rest.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *rest = self.body.take();
     }
 }
 
@@ -75,23 +110,34 @@ impl Body for RequestCopy {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Given> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(watched) = &self.watched {
+        let Self { body, watched, .. } = &mut *self;
+        let Some(body) = body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        if let Some(watched) = watched {
             match data_of(&frame) {
                 Some(Ok(Some(data))) => watched.lock().request_data(data),
                 Some(Ok(None)) => {}
                 Some(Err(_)) | None => _ = watched.lock().request_ended(),
+            }
+            // A body of known length is not polled for its end.
+            if body.is_end_stream() {
+                watched.lock().request_ended();
             }
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body
+            .as_ref()
+            .map(Incoming::size_hint)
+            .unwrap_or_default()
     }
 }
 
@@ -133,7 +179,7 @@ impl Body for AnswerCopy {
                 Some(Ok(None)) => {}
                 Some(Err(_)) => {
                     let message = "the connection was closed in the middle of the answer";
-                    exchange.ended(End::Failed("Cut", message));
+                    exchange.ended_by(End::Cut, exchange::error("Cut", message));
                 }
                 None => exchange.ended(End::Whole),
             }

@@ -1,33 +1,21 @@
 //! A call on its way to the upstream and back, and what the log is told about it.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use reqwest_opencode_session::testing::record::{Answer, Log};
+use reqwest_opencode_session::testing::record::{Answer, End, Log};
 
 use crate::answer::AnswerReader;
 use crate::decode::{self, Decoder};
 
-/// The log of the forwarded calls, and which of them are still under way.
+/// Writes the log of the forwarded calls.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     log: Log,
-    open: Arc<Mutex<HashSet<u64>>>,
 }
 
 impl Recorder {
     pub fn new(log: Log) -> Self {
-        Self {
-            log,
-            open: Arc::default(),
-        }
-    }
-
-    /// Returns whether this call is still under way.
-    pub fn is_open(&self, number: u64) -> bool {
-        lock(&self.open).contains(&number)
+        Self { log }
     }
 
     /// Begins an exchange with a request whose body is still to come.
@@ -58,17 +46,6 @@ pub struct Exchange {
     ended: bool,
 }
 
-/// How a call ends.
-pub enum End<'a> {
-    Whole,
-    ClientLeft,
-    /// With an error of this kind and with this message.
-    Failed(&'a str, &'a str),
-}
-
-/// The message for a call whose client has left.
-const CLIENT_LEFT: &str = "the client left before the end of the answer";
-
 impl Exchange {
     /// The longest request body that is copied, in bytes.
     const LONGEST_BODY: usize = 32 << 20;
@@ -89,10 +66,7 @@ impl Exchange {
         }
         let body = self.body.take().unwrap_or_default();
         let body = decode::whole(&self.head.headers, body, Self::LONGEST_BODY);
-        // Locked first: otherwise, a reader of the log could take the call for ended.
-        let mut open = lock(&self.recorder.open);
         let number = self.recorder.log.record(&self.head, body);
-        open.insert(number);
         self.number = Some(number);
         number
     }
@@ -117,29 +91,30 @@ impl Exchange {
     }
 
     /// Records how the call ended.
-    pub fn ended(&mut self, end: End<'_>) {
+    pub fn ended(&mut self, end: End) {
+        self.ended_by(end, Answer::default());
+    }
+
+    /// Records how the call ended, with what is known besides what came from the upstream.
+    pub fn ended_by(&mut self, end: End, own: Answer) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let number = self.request_ended();
         let answer = self.decoder.take().map(Decoder::finish);
         let mut answer = answer.unwrap_or_default();
-        match end {
-            End::Whole => {}
-            // Not an error: a client that has read enough may leave.
-            End::ClientLeft => answer.error_message = Some(CLIENT_LEFT.to_owned()),
-            End::Failed(kind, message) => {
-                answer.error = Some(kind.to_owned());
-                answer.error_message = Some(message.to_owned());
-            }
-        }
-        // Locked first: whoever finds that the call has ended finds its end in the log.
-        let mut open = lock(&self.recorder.open);
+        answer.status = own.status.or(answer.status);
+        answer.error = own.error.or(answer.error);
+        answer.error_message = own.error_message.or(answer.error_message);
+        answer.end = Some(end);
         self.recorder.log.answer(number, &answer);
-        open.remove(&number);
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Returns an answer of which only an error is known.
+pub fn error(kind: &str, message: &str) -> Answer {
+    let mut answer = Answer::default();
+    answer.error = Some(kind.to_owned());
+    answer.error_message = Some(message.to_owned());
+    answer
 }

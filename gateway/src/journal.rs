@@ -8,14 +8,13 @@ use reqwest_opencode_session::testing::record::Log;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use serde::Serialize;
 
-use crate::exchange::Recorder;
+use crate::rules::{self, Rules};
 
 /// The counted calls. A clone refers to the same journal.
 #[derive(Clone)]
 pub struct Journal {
     pub log: Log,
-    /// If calls are forwarded, which of them are still under way.
-    recorder: Option<Recorder>,
+    pub rules: Rules,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -30,11 +29,15 @@ pub struct Totals {
     pub moved: u64,
     /// Calls in a session that another conversation uses as well.
     pub shared: u64,
+    /// Calls that quote an answer of another session.
+    pub quotes: u64,
     /// Calls whose session is doubled or malformed.
     pub malformed: u64,
     pub refused: u64,
     /// Calls that stand out for any of the reasons above.
     pub stand_out: u64,
+    /// Calls with a mark that is accepted.
+    pub allowed: u64,
     /// Calls to a model, and those of them that were answered.
     pub asked: u64,
     pub answered: u64,
@@ -97,11 +100,13 @@ struct Counted {
     missed: bool,
     moved: bool,
     shared: bool,
+    quotes: bool,
     malformed: bool,
     refused: bool,
     asked: bool,
     answered: bool,
     stands_out: bool,
+    allowed: bool,
     prompt_tokens: u64,
     cached_tokens: u64,
     cost: Option<f64>,
@@ -113,18 +118,20 @@ struct Counted {
 }
 
 impl Counted {
-    fn of(request: &SeenRequest) -> Self {
-        let marked = |is: fn(&Mark) -> bool| request.marks.iter().any(is);
+    fn of(request: &SeenRequest, rules: &Rules) -> Self {
+        let marked = |is: fn(&Mark) -> bool| rules.reasons(request).any(is);
         let asked = request.asks_a_model();
         Self {
             missed: marked(|mark| matches!(mark, Mark::Missing)),
             moved: marked(|mark| matches!(mark, Mark::Moved { .. })),
             shared: marked(|mark| matches!(mark, Mark::Shared { .. })),
+            quotes: marked(|mark| matches!(mark, Mark::Quotes { .. })),
             malformed: marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed)),
-            refused: request.is_refused(),
+            refused: asked && request.is_refused(),
             asked,
             answered: asked && request.status.is_some_and(|status| status.is_success()),
-            stands_out: request.stands_out(),
+            stands_out: rules.stands_out(request),
+            allowed: rules.has_allowed(request),
             prompt_tokens: request.prompt_tokens,
             cached_tokens: request.cached_tokens,
             cost: request.cost,
@@ -136,12 +143,13 @@ impl Counted {
 }
 
 /// Returns whether a call stands out for a reason, named as in [`Totals`].
-pub fn stands_out_for(request: &SeenRequest, reason: &str) -> bool {
-    let counted = Counted::of(request);
+pub fn stands_out_for(request: &SeenRequest, rules: &Rules, reason: &str) -> bool {
+    let counted = Counted::of(request, rules);
     match reason {
         "missed" => counted.missed,
         "moved" => counted.moved,
         "shared" => counted.shared,
+        "quotes" => counted.quotes,
         "malformed" => counted.malformed,
         "refused" => counted.refused,
         _ => counted.stands_out,
@@ -155,10 +163,10 @@ impl Journal {
     /// How many calls that have ended may still change.
     const COUNTED: usize = 10_000;
 
-    pub fn new(log: Log, recorder: Option<Recorder>) -> Self {
+    pub fn new(log: Log, rules: Rules) -> Self {
         Self {
             log,
-            recorder,
+            rules,
             counts: Arc::default(),
         }
     }
@@ -166,19 +174,11 @@ impl Journal {
     /// Counts calls that are new or have changed.
     pub fn take(&self, requests: Vec<SeenRequest>) -> Taken {
         let mut taken = Taken::default();
-        for mut request in requests {
-            let mut ended = true;
-            if let Some(recorder) = &self.recorder {
-                ended = !recorder.is_open(request.number);
-                if ended {
-                    // It may have ended after it was passed to this function.
-                    request = self.log.get(request.number).unwrap_or(request);
-                }
-            }
+        for request in requests {
             let mut counts = self.counts();
-            taken.sessions.extend(counts.take(&request, &self.log));
+            taken.sessions.extend(counts.take(&request, self));
             taken.numbers.push(request.number);
-            if ended && counts.end(&request) {
+            if request.end.is_some() && counts.end(&request) {
                 taken.ended.push(request);
             }
         }
@@ -251,14 +251,14 @@ impl Counts {
     const SUBAGENTS: usize = 200;
 
     /// Counts a call, and returns the session of the conversation that it belongs to.
-    fn take(&mut self, request: &SeenRequest, log: &Log) -> Option<String> {
+    fn take(&mut self, request: &SeenRequest, journal: &Journal) -> Option<String> {
         let before = self.counted.get(&request.number).cloned();
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
         let now = Counted {
-            lost_from: (before.lost_from.clone()).or_else(|| self.lost_from(request, log)),
+            lost_from: (before.lost_from.clone()).or_else(|| self.lost_from(request, &journal.log)),
             ended: before.ended,
-            ..Counted::of(request)
+            ..Counted::of(request, &journal.rules)
         };
         self.counted.insert(request.number, now.clone());
         self.totals.calls += u64::from(is_new);
@@ -374,9 +374,11 @@ impl Totals {
             (&mut self.missed, before.missed, now.missed),
             (&mut self.moved, before.moved, now.moved),
             (&mut self.shared, before.shared, now.shared),
+            (&mut self.quotes, before.quotes, now.quotes),
             (&mut self.malformed, before.malformed, now.malformed),
             (&mut self.refused, before.refused, now.refused),
             (&mut self.stand_out, before.stands_out, now.stands_out),
+            (&mut self.allowed, before.allowed, now.allowed),
             (&mut self.asked, before.asked, now.asked),
             (&mut self.answered, before.answered, now.answered),
         ] {
@@ -401,13 +403,11 @@ impl Conversation {
             u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
         });
         self.at = self.at.max(at);
-        for (own, new) in [
-            (&mut self.parent, &request.parent),
-            (&mut self.client, &request.client),
-        ] {
-            if own.is_none() {
-                own.clone_from(new);
-            }
+        if self.parent.is_none() {
+            self.parent.clone_from(&request.parent);
+        }
+        if self.client.is_none() {
+            self.client = rules::client(request);
         }
         let helper = request.kind() != "call";
         if request.prompt.is_some() && (self.title.is_none() || self.titled_by_a_helper && !helper)
@@ -466,7 +466,7 @@ fn replace_usage(
 mod tests {
     use http::{Request, StatusCode};
     use reqwest_opencode_session::testing::Limits;
-    use reqwest_opencode_session::testing::record::{Answer, Usage};
+    use reqwest_opencode_session::testing::record::{Answer, End, Usage};
     use serde_json::json;
 
     use super::*;
@@ -497,7 +497,9 @@ mod tests {
     }
 
     fn answer(log: &Log, number: u64, status: StatusCode) {
-        log.answer(number, &Answer::with_status(status));
+        let mut answer = Answer::with_status(status);
+        answer.end = Some(End::Whole);
+        log.answer(number, &answer);
     }
 
     /// Takes the changes of this call.
@@ -510,7 +512,7 @@ mod tests {
         let log = Log::default();
         let number = record(&log, call_in("one"), 1);
         answer(&log, number, StatusCode::OK);
-        let journal = Journal::new(log, None);
+        let journal = Journal::new(log, Rules::default());
         for ended in [1, 0, 0] {
             let taken = take(&journal, number);
             assert_eq!(taken.ended.len(), ended);
@@ -522,7 +524,7 @@ mod tests {
     #[test]
     fn each_call_that_lost_its_session_counts_once_as_missed_by_its_conversation() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let mut said = 1;
         for (session, missed) in [("one", 0), ("", 1), ("", 2), ("one", 2)] {
             let number = record(&log, call_in(session), said);
@@ -545,7 +547,7 @@ mod tests {
     #[test]
     fn a_missed_call_counts_even_if_it_is_counted_before_its_conversation() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let first = record(&log, call_in("one"), 1);
         answer(&log, first, StatusCode::OK);
         let missed = record(&log, call_in(""), 3);
@@ -558,7 +560,7 @@ mod tests {
 
     #[test]
     fn calls_that_were_missed_early_wait_in_bounded_memory() {
-        let journal = Journal::new(Log::default(), None);
+        let journal = Journal::new(Log::default(), Rules::default());
         let mut counts = journal.counts();
         for session in 0..=Journal::CONVERSATIONS {
             counts.count_missed(&session.to_string());
@@ -569,7 +571,7 @@ mod tests {
     #[test]
     fn a_missed_call_counts_even_if_what_it_continues_is_no_longer_kept() {
         let log = Log::with_limits(Limits::default().requests(1));
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         for (session, said) in [("one", 1), ("", 3), ("", 5)] {
             let number = record(&log, call_in(session), said);
             answer(&log, number, StatusCode::OK);
@@ -581,7 +583,7 @@ mod tests {
     #[test]
     fn a_call_without_a_session_that_continues_none_belongs_to_no_conversation() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let number = record(&log, call_in(""), 1);
         answer(&log, number, StatusCode::OK);
         assert_eq!(take(&journal, number).sessions, BTreeSet::new());
@@ -591,7 +593,7 @@ mod tests {
     #[test]
     fn the_latest_conversations_are_kept_and_longer_those_in_which_something_stands_out() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let take = |session: &str, status| {
             let number = record(&log, call_in(session), 1);
             answer(&log, number, status);
@@ -618,7 +620,7 @@ mod tests {
     #[test]
     fn a_call_counts_for_what_it_was_last() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let other = record(&log, call_in("one"), 1);
         let number = record(&log, call_in("one"), 3);
         let calls = [
@@ -628,6 +630,7 @@ mod tests {
         ];
         for (number, prompt, cached, cost) in calls {
             let mut answer = Answer::with_status(StatusCode::OK);
+            answer.end = Some(End::Whole);
             let mut usage = Usage::default();
             (usage.prompt, usage.cached) = (prompt, cached);
             (answer.usage, answer.cost) = (Some(usage), Some(cost));
@@ -672,13 +675,14 @@ mod tests {
     #[test]
     fn of_each_conversation_the_latest_shares_and_turns_are_kept() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let turns = Conversation::SHARES as u64 + 1;
         for turn in 1..=turns {
             for _ in 0..2 {
                 let call = call_in("one").header("x-opencode-request", turn.to_string());
                 let number = record(&log, call, 1);
                 let mut answer = Answer::with_status(StatusCode::OK);
+                answer.end = Some(End::Whole);
                 let mut usage = Usage::default();
                 (usage.prompt, usage.cached) = (300, turn);
                 answer.usage = Some(usage);
@@ -697,7 +701,7 @@ mod tests {
     #[test]
     fn a_conversation_names_its_subagents_once_each_up_to_a_bound() {
         let log = Log::default();
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         take(&journal, record(&log, call_in("one"), 1));
         for _ in 0..2 {
             for subagent in 0..=Counts::SUBAGENTS {

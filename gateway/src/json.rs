@@ -1,16 +1,26 @@
 //! Calls and marks as JSON, for `--json` and for the page.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use reqwest_opencode_session::testing::record::End;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use serde_json::{Map, Value, json};
 
+use crate::rules::Rules;
+
 /// Returns a call without its body, and with headers that may carry a key hidden.
-pub fn of_call(call: &SeenRequest) -> Value {
+pub fn of_call(call: &SeenRequest, rules: &Rules) -> Value {
     let headers: Map<String, Value> = (call.headers.keys())
         .map(|name| (name.as_str().to_owned(), shown(&call.headers, name).into()))
         .collect();
+    let marks = call.marks.iter().map(|mark| {
+        let mut json = of_mark(mark);
+        json["allowed"] = rules.allows(call, mark).into();
+        json
+    });
+    let marks: Vec<Value> = marks.collect();
     let since = call.at.duration_since(SystemTime::UNIX_EPOCH);
     json!({
         "number": call.number,
@@ -21,6 +31,7 @@ pub fn of_call(call: &SeenRequest) -> Value {
         "session": call.session,
         "turn": call.turn,
         "client": call.client,
+        "user_agent": call.headers.get(USER_AGENT).map(|_| shown(&call.headers, &USER_AGENT)),
         "project": call.project,
         "parent": call.parent,
         "kind": call.kind(),
@@ -32,6 +43,10 @@ pub fn of_call(call: &SeenRequest) -> Value {
         "system": call.system,
         "prompt": call.prompt,
         "provider": call.provider,
+        "state": state(call),
+        "answered_after_ms": call.answered_after.map(milliseconds),
+        "ended_after_ms": call.ended_after.map(milliseconds),
+        "failure": call.failure,
         "status": call.status.map(|status| status.as_u16()),
         "error": call.error,
         "error_message": call.error_message,
@@ -40,12 +55,29 @@ pub fn of_call(call: &SeenRequest) -> Value {
         "output_tokens": call.output_tokens,
         "cost": call.cost,
         "continues": call.continues,
-        "marks": call.marks.iter().map(of_mark).collect::<Vec<_>>(),
+        "stands_out": rules.stands_out(call),
+    "marks": marks,
     })
 }
 
+/// Returns how far a call is, or how it ended.
+fn state(call: &SeenRequest) -> &'static str {
+    match (call.end, call.status) {
+        (None, None) => "waiting",
+        (None, Some(_)) => "streaming",
+        (Some(End::ClientLeft), _) => "left",
+        (Some(End::Whole), _) if call.is_refused() => "refused",
+        (Some(End::Whole), _) => "done",
+        (Some(_), _) => "cut",
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Returns a mark's `name`, the `reason` in words, and its fields.
-pub fn of_mark(mark: &Mark) -> Value {
+fn of_mark(mark: &Mark) -> Value {
     let mut json = json!({"name": mark.name(), "reason": mark.to_string()});
     match mark {
         Mark::Moved {
@@ -60,9 +92,15 @@ pub fn of_mark(mark: &Mark) -> Value {
         Mark::Shared {
             conversation,
             other,
+            back,
         } => {
             json["conversation"] = (*conversation).into();
             json["other"] = (*other).into();
+            json["back"] = (*back).into();
+        }
+        Mark::Quotes { call, session } => {
+            json["call"] = (*call).into();
+            json["from"] = session.as_str().into();
         }
         _ => {}
     }
@@ -92,7 +130,7 @@ mod tests {
             r#"{"model": "m", "messages": [{"role": "user", "content": "A title, please."}]}"#;
         let (head, ()) = call.body(()).unwrap().into_parts();
         let number = log.record(&head, body);
-        of_call(&log.get(number).unwrap())
+        of_call(&log.get(number).unwrap(), &Rules::default())
     }
 
     #[test]
@@ -138,6 +176,11 @@ mod tests {
         let shared = Mark::Shared {
             conversation: 4,
             other: 1,
+            back: false,
+        };
+        let quotes = Mark::Quotes {
+            call: 1,
+            session: "x".to_owned(),
         };
         for (mark, mut expected) in [
             (Mark::Missing, json!({"name": "missing"})),
@@ -149,8 +192,9 @@ mod tests {
             ),
             (
                 shared,
-                json!({"name": "shared", "conversation": 4, "other": 1}),
+                json!({"name": "shared", "conversation": 4, "other": 1, "back": false}),
             ),
+            (quotes, json!({"name": "quotes", "call": 1, "from": "x"})),
             (Mark::ProcessSession, json!({"name": "process"})),
         ] {
             expected["reason"] = mark.to_string().into();

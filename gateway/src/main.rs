@@ -2,7 +2,6 @@
 //! OpenCode Zen and Go, or a proxy of the real one, with a line and a page for each call.
 
 mod answer;
-mod bases;
 mod check;
 mod command;
 mod copy;
@@ -13,8 +12,10 @@ mod json;
 mod options;
 mod output;
 mod page;
+mod rules;
 mod server;
 mod service;
+mod setup;
 mod signals;
 mod summary;
 mod terminal;
@@ -42,8 +43,10 @@ use crate::journal::Journal;
 use crate::options::{Options, Upstream};
 use crate::output::{Output, Voice};
 use crate::page::Page;
+use crate::rules::Rules;
 use crate::server::Server;
 use crate::service::Service;
+use crate::setup::Place;
 use crate::signals::Signals;
 use crate::summary::Summary;
 use crate::watch::{Watch, Watching};
@@ -104,6 +107,13 @@ fn one_line(error: &clap::Error) -> String {
 
 #[tokio::main]
 async fn run(options: Options) -> Result<u8> {
+    if let Some(client) = options.setup {
+        let origin = setup::origin(options.address());
+        let key = options.upstream.is_none().then_some(Gateway::KEY);
+        let origin = &origin;
+        Voice::Stdout.say(&client.setup(Place { origin, key }));
+        return Ok(0);
+    }
     // The arguments are checked first, before anything is started.
     let output = Output::of(&options)?;
     let key = options.key_of_check()?;
@@ -116,22 +126,22 @@ async fn run(options: Options) -> Result<u8> {
             https://opencode.ai"
         );
     }
-    let origin = bases::origin(address);
+    let origin = setup::origin(address);
     let service = Service::start(&options)?;
 
     let voice = Voice::of(&options);
     let own_key = service.gateway.as_ref().map(|_| Gateway::KEY);
     let welcome = Welcome {
+        address,
         origin: &origin,
         upstream: options.upstream.as_ref(),
         proxy: service.forward.proxy(),
-        is_public: !address.ip().is_loopback(),
         key: own_key,
     };
     if !options.check {
         voice.say(&welcome);
     }
-    let journal = Journal::new(service.log.clone(), service.recorder.clone());
+    let journal = Journal::new(service.log.clone(), Rules::new(&options.allow));
     let (changes, _) = broadcast::channel(16);
     let page = Page {
         journal: journal.clone(),
@@ -201,6 +211,7 @@ impl Running {
             agent.origin
         ));
         let end = agent.run().await;
+        let before_end = self.journal.last();
         let mut end = end.with_context(|| format!("cannot wait for {agent}"))?;
         let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
         let finished = async { (check::settle(under_way).await, self.watching.finish().await) };
@@ -219,6 +230,7 @@ impl Running {
             journal: &self.journal,
             end,
             origin: agent.origin,
+            before_end,
             last,
             left,
             unwritten,

@@ -15,6 +15,9 @@ use http::{StatusCode, Uri};
 use reqwest_opencode_session::testing::{Failure, Gateway, Reply};
 use serde_json::Value;
 
+use crate::rules::Allow;
+use crate::setup;
+
 const EXAMPLES: &str = "\
 Examples:
   opencode-gateway
@@ -22,8 +25,10 @@ Examples:
       key, then each call as it ends. It refuses what OpenCode Go refuses, above all a call without
       a session.
 
-  OPENAI_BASE_URL=http://127.0.0.1:8787/zen/go/v1 OPENAI_API_KEY=loopback-key python my_agent.py
-      Points your agent at it, from another terminal.
+  eval \"$(opencode-gateway --setup codex)\"; codex
+      Points a client at it, from another terminal: openai, anthropic or google for programs with
+      these SDKs, or opencode, pi, codex, claude-code, gemini-cli, qwen-code or aider. Without eval,
+      it only prints the commands.
 
   opencode-gateway --upstream https://opencode.ai
       Forwards the calls to the real gateway, to show what your agent really caches and pays. They
@@ -39,7 +44,8 @@ Examples:
 
 Exit status of --check:
   1    a call had no valid session, or not the one of its conversation
-  2    no call to a model was seen, or not every call could be judged and counted
+  2    no call to a model was seen, or not every call could be judged and counted, such as one that
+       came after the command had ended
   125  the gateway could not start, as with a bad argument, or could not write every call
   126  the command could not be run
   127  the command was not found
@@ -61,6 +67,16 @@ Environment:
 #[derive(Debug, Parser)]
 #[command(name = "opencode-gateway", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Options {
+    /// Print what to set for this client, as shell commands, and exit: nothing is written or
+    /// started. --listen and --upstream are those of the gateway that it should use
+    #[arg(
+        long,
+        value_name = "NAME",
+        hide_possible_values = true,
+        conflicts_with = "check"
+    )]
+    pub setup: Option<setup::Client>,
+
     /// Listen on this port, or on this address and port [default: 127.0.0.1:8787, or a free port
     /// with --check]
     #[arg(short, long, value_name = "ADDRESS", value_parser = listen)]
@@ -108,6 +124,11 @@ pub struct Options {
     #[arg(long)]
     pub allow_forks: bool,
 
+    /// Accept a known mark: missing, doubled, malformed, moved, shared or quotes. `shared:my-agent` accepts
+    /// it of one client alone, by its name or user agent, and `shared:/zen/v1` below one path
+    #[arg(long, value_name = "MARK[:CLIENT]", value_parser = Allow::parse)]
+    pub allow: Vec<Allow>,
+
     /// Write each call as a line of JSON, to standard output or to a file
     #[arg(
         long,
@@ -137,21 +158,29 @@ pub struct Options {
 /// The address for a port without one.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// The port to listen on, unless another is named.
+const DEFAULT_PORT: u16 = 8787;
+
 /// How to run a check.
 pub const EXAMPLE_OF_CHECK: &str = "as in `opencode-gateway --check -- npm test`";
 
 impl Options {
     /// Returns the address to listen on.
     pub fn address(&self) -> SocketAddr {
-        let port = if self.check { 0 } else { 8787 };
+        let port = if self.check { 0 } else { DEFAULT_PORT };
         self.listen.unwrap_or((LOOPBACK, port).into())
+    }
+
+    /// Returns whether this is the address without `--listen` and `--check`.
+    pub fn is_default(address: SocketAddr) -> bool {
+        address == (LOOPBACK, DEFAULT_PORT).into()
     }
 }
 
 impl Options {
     /// Returns the key for the command of `--check`, or `None` without a check.
     pub fn key_of_check(&self) -> Result<Option<String>> {
-        const VARIABLE: &str = "OPENCODE_API_KEY";
+        const VARIABLE: &str = setup::KEY_VARIABLE;
         match (self.check, self.command.is_empty()) {
             (true, true) => bail!("--check needs a command after --, {EXAMPLE_OF_CHECK}"),
             (false, false) => bail!("a command needs --check before --, {EXAMPLE_OF_CHECK}"),

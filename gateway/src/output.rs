@@ -11,78 +11,85 @@ use reqwest_opencode_session::testing::SeenRequest;
 
 use crate::json;
 use crate::options::Options;
-use crate::terminal;
+use crate::rules::Rules;
+use crate::terminal::{self, Lines};
 
 /// Where each call is written.
-pub enum Output {
-    /// A line for people to read.
-    Terminal {
-        zone: TimeZone,
-        writer: Box<dyn Write + Send>,
-        /// Whether no line has been written yet.
-        is_new: bool,
-    },
-    /// A line of JSON.
-    Json(Box<dyn Write + Send>),
-    /// Nowhere: only the result is printed.
-    Nothing,
+#[derive(Default)]
+pub struct Output {
+    /// Lines for people to read.
+    terminal: Option<Terminal>,
+    /// Lines of JSON.
+    json: Option<Box<dyn Write + Send>>,
+    rules: Rules,
+}
+
+struct Terminal {
+    lines: Lines,
+    writer: Box<dyn Write + Send>,
+    /// Whether no line has been written yet.
+    is_new: bool,
 }
 
 impl Output {
     pub fn of(options: &Options) -> Result<Self> {
-        match &options.json {
-            Some(path) => Self::json(path),
-            None if options.check => Ok(Self::Nothing),
-            None => Ok(Self::terminal()),
-        }
-    }
-
-    fn terminal() -> Self {
-        Self::Terminal {
-            zone: TimeZone::system(),
+        let json = options.json.as_deref().map(json_into).transpose()?;
+        // A check prints only its result.
+        let terminal = (!options.check && !has_json_on_stdout(options)).then(|| Terminal {
+            lines: Lines::new(TimeZone::system()),
             writer: Box::new(anstream::stdout()),
             is_new: true,
-        }
-    }
-
-    /// Writes JSON to this file, or to standard output for `-`.
-    fn json(path: &Path) -> Result<Self> {
-        if path == Path::new("-") {
-            return Ok(Self::Json(Box::new(io::stdout())));
-        }
-        let file = File::create(path).with_context(|| {
-            let directory = path
-                .parent()
-                .filter(|directory| !directory.as_os_str().is_empty());
-            match directory.filter(|directory| !directory.is_dir()) {
-                Some(directory) => format!(
-                    "cannot write {}; create the directory {} first",
-                    path.display(),
-                    directory.display()
-                ),
-                None => format!("cannot write {}", path.display()),
-            }
-        })?;
-        Ok(Self::Json(Box::new(LineWriter::new(file))))
+        });
+        Ok(Self {
+            terminal,
+            json,
+            rules: Rules::new(&options.allow),
+        })
     }
 
     /// Writes a call that has ended.
     pub fn call(&mut self, request: &SeenRequest) -> io::Result<()> {
-        match self {
-            Self::Terminal {
-                zone,
-                writer,
-                is_new,
-            } => {
-                if std::mem::take(is_new) {
-                    writeln!(writer, "\n{}", terminal::heading(width()))?;
-                }
-                writeln!(writer, "{}", terminal::line(request, zone, width()))
-            }
-            Self::Json(writer) => writeln!(writer, "{}", json::of_call(request)),
-            Self::Nothing => Ok(()),
+        if let Some(writer) = &mut self.json {
+            writeln!(writer, "{}", json::of_call(request, &self.rules))?;
         }
+        let Some(Terminal {
+            lines,
+            writer,
+            is_new,
+        }) = &mut self.terminal
+        else {
+            return Ok(());
+        };
+        if std::mem::take(is_new) {
+            writeln!(writer, "\n{}", terminal::heading(width()))?;
+        }
+        writeln!(writer, "{}", lines.line(request, &self.rules, width()))
     }
+}
+
+fn has_json_on_stdout(options: &Options) -> bool {
+    options.json.as_deref() == Some(Path::new("-"))
+}
+
+/// Writes JSON to this file, or to standard output for `-`.
+fn json_into(path: &Path) -> Result<Box<dyn Write + Send>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(io::stdout()));
+    }
+    let file = File::create(path).with_context(|| {
+        let directory = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty());
+        match directory.filter(|directory| !directory.is_dir()) {
+            Some(directory) => format!(
+                "cannot write {}; create the directory {} first",
+                path.display(),
+                directory.display()
+            ),
+            None => format!("cannot write {}", path.display()),
+        }
+    })?;
+    Ok(Box::new(LineWriter::new(file)))
 }
 
 /// Returns the width of the terminal, or `None` if standard output is not a terminal.
@@ -104,7 +111,7 @@ pub enum Voice {
 
 impl Voice {
     pub fn of(options: &Options) -> Self {
-        match options.check || options.json.is_some() {
+        match options.check || has_json_on_stdout(options) {
             true => Self::Stderr,
             false => Self::Stdout,
         }

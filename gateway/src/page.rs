@@ -10,20 +10,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt, stream};
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, USER_AGENT, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use reqwest_opencode_session::SessionId;
-use reqwest_opencode_session::testing::SeenRequest;
+use reqwest_opencode_session::testing::{Price, SeenRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::bases;
 use crate::journal::{Conversation, Journal, stands_out_for};
 use crate::json;
+use crate::rules::{self, Rules};
+use crate::setup::{self, Place};
 
 /// What the page shows.
 pub struct Page {
@@ -105,28 +104,33 @@ const MOST: usize = 100;
 
 async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
     let Page { journal, .. } = &*page;
-    let latest = |meets: fn(&SeenRequest) -> bool| {
+    let rules = &journal.rules;
+    let latest = |meets: &dyn Fn(&SeenRequest) -> bool| {
         page_of(MOST, |count| journal.log.latest(u64::MAX, count, meets))
     };
-    let (calls, more_calls) = latest(|_| true);
-    let (standouts, more_standouts) = latest(SeenRequest::stands_out);
+    let (calls, more_calls) = latest(&|_| true);
+    let (standouts, more_standouts) = latest(&|call| journal.rules.stands_out(call));
     let (conversations, more_conversations) = page_of(MOST, |count| {
         journal.conversations(u64::MAX, count, |_| true)
     });
+    let place = Place {
+        origin: &page.origin,
+        key: page.key.as_deref(),
+    };
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "mode": if page.upstream.is_some() { "upstream" } else { "loopback" },
         "upstream": page.upstream,
         "address": page.origin,
-        "key": page.key,
-        "bases": bases::bases(&page.origin),
-        "try": bases::first_call(&page.origin, page.key.as_deref(), &page.session),
+        "prices": page.upstream.is_none().then_some(Price::AS_OF),
+        "setups": setup::all(place),
+        "try": setup::first_call(place, &page.session),
         "totals": journal.totals(),
         "conversations": conversations,
         "more_conversations": more_conversations,
-        "calls": listed(calls),
+        "calls": listed(calls, rules),
         "more_calls": more_calls,
-        "standouts": listed(standouts),
+        "standouts": listed(standouts, rules),
         "more_standouts": more_standouts,
     }))
 }
@@ -145,7 +149,8 @@ async fn calls(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> J
     let words = Words::of(search.q.as_deref());
     let meets = |request: &SeenRequest| {
         (search.session.is_none() || request.session == search.session)
-            && (search.stands_out.as_deref()).is_none_or(|reason| stands_out_for(request, reason))
+            && (search.stands_out.as_deref())
+                .is_none_or(|reason| stands_out_for(request, &page.journal.rules, reason))
             && words.are_in_call(request)
     };
     let limit = search.limit.unwrap_or(MOST).min(MOST);
@@ -153,7 +158,7 @@ async fn calls(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> J
         let before = search.before.unwrap_or(u64::MAX);
         page.journal.log.latest(before, count, meets)
     });
-    Json(json!({"calls": listed(calls), "more": more}))
+    Json(json!({"calls": listed(calls, &page.journal.rules), "more": more}))
 }
 
 async fn conversations(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> Json<Value> {
@@ -172,7 +177,7 @@ async fn conversations(State(page): State<Arc<Page>>, Query(search): Query<Searc
 
 async fn call(State(page): State<Arc<Page>>, Path(number): Path<u64>) -> Response {
     match page.journal.log.get(number) {
-        Some(request) => Json(json::of_call(&request)).into_response(),
+        Some(request) => Json(json::of_call(&request, &page.journal.rules)).into_response(),
         None => {
             let message = json!({"error": format!("call {number} is not kept")});
             (StatusCode::NOT_FOUND, Json(message)).into_response()
@@ -215,6 +220,9 @@ struct Words(Vec<String>);
 impl Words {
     fn of(words: Option<&str>) -> Self {
         let words = words.unwrap_or_default().split_whitespace();
+        // An id or a prompt may be sought as the page prints it, with what it leaves out.
+        let words = words.flat_map(|word| word.split('…'));
+        let words = words.filter(|word| !word.is_empty());
         Self(words.map(str::to_lowercase).collect())
     }
 
@@ -222,13 +230,14 @@ impl Words {
         self.0.is_empty() || {
             let status = request.status.map(|status| status.as_u16().to_string());
             let marks: Vec<String> = request.marks.iter().map(ToString::to_string).collect();
+            let client = rules::client(request);
             let mut texts = vec![request.kind(), &request.path];
+            texts.extend(client.as_deref());
             texts.extend(marks.iter().map(String::as_str));
             texts.extend(request.tools.iter().map(String::as_str));
             let fields = [
                 &request.session,
                 &request.turn,
-                &request.client,
                 &request.project,
                 &request.parent,
                 &request.model,
@@ -277,7 +286,7 @@ pub fn change(journal: &Journal, mut numbers: Vec<u64>, sessions: &[String]) -> 
     let more = numbers.len() > MOST || conversations.len() > MOST;
     conversations.truncate(MOST);
     json!({
-        "calls": listed(calls),
+        "calls": listed(calls, &journal.rules),
         "conversations": conversations,
         "totals": journal.totals(),
         "more": more,
@@ -285,16 +294,13 @@ pub fn change(journal: &Journal, mut numbers: Vec<u64>, sessions: &[String]) -> 
 }
 
 /// Returns calls as a list shows them: without headers, and with long texts cut.
-fn listed(requests: Vec<SeenRequest>) -> Vec<Value> {
-    requests.iter().map(in_list).collect()
+fn listed(requests: Vec<SeenRequest>, rules: &Rules) -> Vec<Value> {
+    let calls = requests.iter();
+    calls.map(|request| in_list(request, rules)).collect()
 }
 
-fn in_list(request: &SeenRequest) -> Value {
-    let mut call = json::of_call(request);
-    let user_agent = request.headers.get(USER_AGENT);
-    call["user_agent"] = user_agent.map_or(Value::Null, |value| {
-        String::from_utf8_lossy(value.as_bytes()).into()
-    });
+fn in_list(request: &SeenRequest, rules: &Rules) -> Value {
+    let mut call = json::of_call(request, rules);
     call["tool_count"] = request.tools.len().into();
     if let Value::Object(fields) = &mut call {
         fields.remove("headers");

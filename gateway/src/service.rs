@@ -10,8 +10,6 @@ use crate::upstream::Forward;
 
 pub struct Service {
     pub log: Log,
-    /// What writes the log, if calls are forwarded to the real gateway.
-    pub recorder: Option<Recorder>,
     pub forward: Forward,
     /// The gateway of this program, which writes the log itself.
     pub gateway: Option<Gateway>,
@@ -36,8 +34,7 @@ impl Service {
         let recorder = Recorder::new(log.clone());
         Ok(Self {
             log,
-            forward: Forward::new(upstream.clone(), Some(recorder.clone()))?,
-            recorder: Some(recorder),
+            forward: Forward::new(upstream.clone(), Some(recorder))?,
             gateway: None,
         })
     }
@@ -66,7 +63,6 @@ impl Service {
         let upstream = Upstream::loopback(gateway.address())?;
         Ok(Self {
             log: gateway.log().clone(),
-            recorder: None,
             forward: Forward::new(upstream, None)?,
             gateway: Some(gateway),
         })

@@ -29,7 +29,9 @@ impl fmt::Display for Summary {
         ];
         for (name, count) in [
             ("sharing a session", totals.shared),
+            ("quoting another session", totals.quotes),
             ("doubled or malformed session", totals.malformed),
+            ("with an allowed mark", totals.allowed),
             ("refused", totals.refused),
         ] {
             if count > 0 {

@@ -1,12 +1,16 @@
 //! The line that the terminal shows for a call.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use reqwest_opencode_session::testing::record::End;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::rules::Rules;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
@@ -21,8 +25,60 @@ pub fn heading(width: Option<usize>) -> String {
     format!("{DIM}{}{DIM:#}", fit(&columns, width))
 }
 
-/// Formats a call that has ended as a line of at most this many columns.
-pub fn line(request: &SeenRequest, zone: &TimeZone, width: Option<usize>) -> String {
+/// The lines of calls, in which ids with the same end are told apart.
+pub struct Lines {
+    zone: TimeZone,
+    /// The first id with each end.
+    ends: HashMap<String, String>,
+}
+
+impl Lines {
+    /// How many ends of ids are kept.
+    const ENDS: usize = 20_000;
+
+    pub fn new(zone: TimeZone) -> Self {
+        Self {
+            zone,
+            ends: HashMap::new(),
+        }
+    }
+
+    /// Formats a call that has ended as a line of at most this many columns.
+    pub fn line(&mut self, request: &SeenRequest, rules: &Rules, width: Option<usize>) -> String {
+        let session = request.session.as_deref();
+        let session = session.map_or("–".to_owned(), |id| self.short(id));
+        line(request, &session, rules, &self.zone, width)
+    }
+
+    /// Returns the end of an id, with its beginning if another id has the same end.
+    fn short(&mut self, id: &str) -> String {
+        const LENGTH: usize = 4;
+        let end = short(id);
+        if !self.ends.contains_key(&end) && self.ends.len() >= Self::ENDS {
+            self.ends.clear();
+        }
+        let first = self
+            .ends
+            .entry(end.clone())
+            .or_insert_with(|| id.to_owned());
+        if first == id {
+            return end;
+        }
+        let begin: String = id.chars().take(LENGTH).collect();
+        match first.starts_with(&begin) {
+            true => id.to_owned(),
+            false => format!("{begin}{end}"),
+        }
+    }
+}
+
+fn line(
+    request: &SeenRequest,
+    session: &str,
+    rules: &Rules,
+    zone: &TimeZone,
+    width: Option<usize>,
+) -> String {
     let at = Timestamp::try_from(request.at).unwrap_or_default();
     let at = at.to_zoned(zone.clone()).strftime("%H:%M:%S");
     let status = request
@@ -31,9 +87,8 @@ pub fn line(request: &SeenRequest, zone: &TimeZone, width: Option<usize>) -> Str
     let share = (request.cached_tokens * 100).checked_div(request.prompt_tokens);
     let share = share.map_or(String::new(), |share| format!("{share} %"));
     let mut line = format!(
-        "{:>6} {at} {status:<6} {:<9} {share:>6}  ",
+        "{:>6} {at} {status:<6} {session:<9} {share:>6}  ",
         format!("#{}", request.number),
-        request.session.as_deref().map_or("–".to_owned(), short),
     );
     line = fit(&line, width);
     let columns = line.width();
@@ -42,7 +97,7 @@ pub fn line(request: &SeenRequest, zone: &TimeZone, width: Option<usize>) -> Str
         true => request.name(),
         false => format!("{} {}", request.method, request.path),
     };
-    let Some((reason, style)) = reason(request) else {
+    let Some((reason, style)) = reason(request, rules) else {
         line.push_str(&fit(&what, left));
         return line;
     };
@@ -54,9 +109,8 @@ pub fn line(request: &SeenRequest, zone: &TimeZone, width: Option<usize>) -> Str
 }
 
 /// Returns why a call stands out, or a note about how it ended, if there is anything to say.
-fn reason(request: &SeenRequest) -> Option<(String, Style)> {
-    let faults = request.marks.iter().filter(|mark| mark.is_fault());
-    let mut reasons: Vec<String> = faults.map(of_mark).collect();
+fn reason(request: &SeenRequest, rules: &Rules) -> Option<(String, Style)> {
+    let mut reasons: Vec<String> = rules.reasons(request).map(of_mark).collect();
     if request.is_refused() {
         let status = request.status.and_then(|status| status.canonical_reason());
         let error = request.error.as_deref().or(status).unwrap_or("refused");
@@ -65,11 +119,28 @@ fn reason(request: &SeenRequest) -> Option<(String, Style)> {
             reasons.push(error.to_owned());
         }
     }
-    if let (true, Some(note)) = (reasons.is_empty(), &request.error_message) {
-        return Some((note.clone(), DIM));
+    // What may be a fork, or a text that was passed on, may be right.
+    let may_be_right = |mark: &Mark| mark.may_be_fork() || !mark.is_fault();
+    let only_a_fork = rules.reasons(request).all(may_be_right) && !request.is_refused();
+    let style = match (reasons.is_empty() || !request.asks_a_model(), only_a_fork) {
+        (true, _) => DIM,
+        (false, true) => YELLOW,
+        (false, false) => RED,
+    };
+    let allowed = request
+        .marks
+        .iter()
+        .filter(|mark| rules.allows(request, mark));
+    reasons.extend(allowed.map(|mark| format!("{}, which is allowed", mark.name())));
+    if request.end == Some(End::ClientLeft) {
+        reasons.push("the client left before the end of the answer".to_owned());
     }
-    let only_a_fork = request.marks.iter().all(Mark::may_be_fork) && !request.is_refused();
-    let style = if only_a_fork { YELLOW } else { RED };
+    reasons.extend(
+        request
+            .failure
+            .iter()
+            .map(|failure| format!("as told: {failure}")),
+    );
     (!reasons.is_empty()).then(|| (reasons.join(", "), style))
 }
 
@@ -92,6 +163,9 @@ fn of_mark(mark: &Mark) -> String {
         }
         Mark::Shared { other, .. } => {
             format!("shared: #{other} began another conversation in its session")
+        }
+        Mark::Quotes { call, session } => {
+            format!("quotes the answer to #{call} of {}", short(session))
         }
         Mark::Doubled => "session header doubled".to_owned(),
         Mark::Malformed => "malformed session".to_owned(),
@@ -149,6 +223,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rules::Allow;
 
     #[test]
     fn texts_are_cut_by_columns_and_not_by_bytes() {
@@ -186,9 +261,11 @@ mod tests {
             log.answer(number, &answer);
         }
         let requests = log.requests();
+        let mut output = Lines::new(TimeZone::UTC);
+        let rules = Rules::default();
         let lines = requests
             .iter()
-            .map(|request| line(request, &TimeZone::UTC, width));
+            .map(|request| output.line(request, &rules, width));
         lines
             .map(|line| anstream::adapter::strip_str(&line).to_string())
             .collect()
@@ -223,7 +300,7 @@ mod tests {
     fn a_refusal_is_a_reason_of_its_own_unless_a_mark_says_it() {
         let mut limit = Answer::with_status(StatusCode::TOO_MANY_REQUESTS);
         let mut request = answered(&limit);
-        let of = |request: &SeenRequest| reason(request).unwrap();
+        let of = |request: &SeenRequest| reason(request, &Rules::default()).unwrap();
         assert_eq!(of(&request), ("Too Many Requests".to_owned(), RED));
         limit.error = Some("GoUsageLimitError".to_owned());
         request = answered(&limit);
@@ -241,7 +318,7 @@ mod tests {
     #[test]
     fn what_may_be_a_fork_is_yellow_unless_it_was_refused_and_every_other_fault_is_red() {
         let mut request = answered(&Answer::with_status(StatusCode::OK));
-        assert_eq!(reason(&request), None);
+        assert_eq!(reason(&request, &Rules::default()), None);
         let moved = |back| Mark::Moved {
             continues: 1,
             from: "two".to_owned(),
@@ -253,23 +330,44 @@ mod tests {
             (vec![moved(false), Mark::Malformed], RED),
         ] {
             request.marks = marks;
-            assert_eq!(reason(&request).unwrap().1, style, "{:?}", request.marks);
+            assert_eq!(
+                reason(&request, &Rules::default()).unwrap().1,
+                style,
+                "{:?}",
+                request.marks
+            );
         }
         request.marks = vec![moved(false)];
         request.status = Some(StatusCode::BAD_GATEWAY);
-        assert_eq!(reason(&request).unwrap().1, RED);
+        assert_eq!(reason(&request, &Rules::default()).unwrap().1, RED);
     }
 
     #[test]
     fn a_call_that_ended_in_good_order_before_its_answer_did_has_a_dim_note() {
         let mut request = answered(&Answer::with_status(StatusCode::OK));
-        request.error_message = Some("the client left".to_owned());
-        assert_eq!(reason(&request), Some(("the client left".to_owned(), DIM)));
+        let left = "the client left before the end of the answer";
+        request.end = Some(End::ClientLeft);
+        assert_eq!(
+            reason(&request, &Rules::default()),
+            Some((left.to_owned(), DIM))
+        );
         request.marks = vec![Mark::Malformed];
         assert_eq!(
-            reason(&request),
-            Some(("malformed session".to_owned(), RED))
+            reason(&request, &Rules::default()),
+            Some((format!("malformed session, {left}"), RED))
         );
+    }
+
+    #[test]
+    fn what_is_allowed_and_what_was_told_to_fail_is_said() {
+        let mut request = answered(&Answer::with_status(StatusCode::OK));
+        request.marks = vec![Mark::Malformed];
+        let rules = Rules::new(&[Allow::parse("malformed").unwrap()]);
+        let allowed = "malformed, which is allowed";
+        assert_eq!(reason(&request, &rules), Some((allowed.to_owned(), DIM)));
+        request.failure = Some("delayed by 2 seconds".to_owned());
+        let told = format!("{allowed}, as told: delayed by 2 seconds");
+        assert_eq!(reason(&request, &rules), Some((told, DIM)));
     }
 
     #[test]
@@ -291,5 +389,15 @@ mod tests {
     fn ids_are_told_apart_by_their_tails() {
         assert_eq!(short("12345678"), "12345678");
         assert_eq!(short("123456789"), "…23456789");
+        let mut lines = Lines::new(TimeZone::UTC);
+        for _ in 0..2 {
+            for (id, shown) in [
+                ("north-402eeb79", "…402eeb79"),
+                ("south-402eeb79", "sout…402eeb79"),
+                ("north-2-402eeb79", "north-2-402eeb79"),
+            ] {
+                assert_eq!(lines.short(id), shown);
+            }
+        }
     }
 }

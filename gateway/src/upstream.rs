@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use axum::Json;
@@ -21,6 +22,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use reqwest_opencode_session::testing::record::End;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tokio::net::TcpStream;
@@ -28,12 +30,15 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-use crate::copy::{AnswerCopy, Guard, RequestCopy, UnderWay, Watched};
-use crate::exchange::{End, Recorder};
+use crate::copy::{AnswerCopy, Guard, RequestCopy, Rest, UnderWay, Watched};
+use crate::exchange::{self, Recorder};
 use crate::options::Upstream;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connector = BoxCloneSyncService<Uri, TokioIo<TcpStream>, BoxError>;
+
+/// How long to wait for the rest of a request that cannot be forwarded.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A client of a gateway that forwards calls to it, and may record them.
 pub struct Forward {
@@ -101,16 +106,13 @@ impl Forward {
         let (head, body) = request.into_parts();
         let recorder = self.recorder.as_ref();
         let watched = recorder.map(|recorder| Watched::new(recorder.begin(&head)));
-        let body = Body::new(RequestCopy::new(body, watched.clone()));
+        let rest = Rest::default();
+        let body = Body::new(RequestCopy::new(body, watched.clone(), rest.clone()));
         let request = Request::from_parts(self.readdressed(head)?, body);
         // From here on, the exchange ends if the client leaves.
         let guard = watched.map(Guard);
-        let end = |kind: &str, message: &str| {
-            if let Some(Guard(watched)) = &guard {
-                watched.lock().ended(End::Failed(kind, message));
-            }
-        };
-        match self.client.request(request).await {
+        let answered = self.client.request(request).await;
+        match answered {
             Ok(response) => {
                 let (mut head, body) = response.into_parts();
                 remove_hop_by_hop(&mut head.headers);
@@ -120,11 +122,22 @@ impl Forward {
             }
             Err(error) if error.is_connect() => {
                 let message = format!("cannot reach {}: {}", self.upstream, cause(&error));
-                end("Unreachable", &message);
+                if let Some(Guard(watched)) = &guard {
+                    let rest = rest.read(watched.clone());
+                    // A client that sends no more of it is not waited for.
+                    let _ = tokio::time::timeout(PATIENCE, rest).await;
+                    let mut error = exchange::error("Unreachable", &message);
+                    error.status = Some(StatusCode::BAD_GATEWAY);
+                    watched.lock().ended_by(End::Whole, error);
+                }
                 Ok(bad_gateway(&message))
             }
             Err(error) => {
-                end("Closed", "the connection was closed without an answer");
+                if let Some(Guard(watched)) = &guard {
+                    let message = "the connection was closed without an answer";
+                    let error = exchange::error("Closed", message);
+                    watched.lock().ended_by(End::Cut, error);
+                }
                 Err(error.into())
             }
         }

@@ -141,6 +141,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::rules::Rules;
 
     fn record(log: &Log) -> u64 {
         let call = Request::post("/zen/v1/messages");
@@ -149,9 +150,9 @@ mod tests {
     }
 
     fn watch(log: &Log) -> (Journal, Watching) {
-        let journal = Journal::new(log.clone(), None);
+        let journal = Journal::new(log.clone(), Rules::default());
         let (page, _) = broadcast::channel(16);
-        let watching = Watch::start(journal.clone(), Output::Nothing, page);
+        let watching = Watch::start(journal.clone(), Output::default(), page);
         (journal, watching)
     }
 

@@ -1,21 +1,35 @@
 //! What a user needs to know to begin.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use http::Uri;
 
-use crate::bases;
-use crate::options::Upstream;
+use crate::options::{Options, Upstream};
+use crate::setup::{self, Client, Place};
 
 pub struct Welcome<'a> {
+    pub address: SocketAddr,
     pub origin: &'a str,
     pub upstream: Option<&'a Upstream>,
     /// The proxy on the way to the upstream.
     pub proxy: Option<&'a Uri>,
-    /// Whether other machines can reach the gateway.
-    pub is_public: bool,
     /// The key that the gateway accepts, if it is this program's own gateway.
     pub key: Option<&'a str>,
+}
+
+impl Welcome<'_> {
+    /// Returns the command that prints how to set up a client for this gateway.
+    fn setup_command(&self) -> String {
+        let mut command = String::from("opencode-gateway --setup NAME");
+        if !Options::is_default(self.address) {
+            command.push_str(&format!(" --listen {}", self.address));
+        }
+        if let Some(upstream) = self.upstream {
+            command.push_str(&format!(" --upstream {upstream}"));
+        }
+        format!("{command}, with one of {}", setup::names())
+    }
 }
 
 impl fmt::Display for Welcome<'_> {
@@ -38,10 +52,13 @@ impl fmt::Display for Welcome<'_> {
             self.key
                 .unwrap_or("your own, which is never shown or stored"),
         )?;
-        for base in bases::bases(self.origin) {
-            row(base.sdk, &format!("{}={}", base.variable, base.url))?;
+        let (origin, key) = (self.origin, self.key);
+        for client in [Client::Openai, Client::Anthropic, Client::Google] {
+            let base = client.setup(Place { origin, key }).variables.swap_remove(0);
+            row(client.title(), &format!("{}={}", base.0, base.1))?;
         }
-        if self.is_public {
+        row("other clients", &self.setup_command())?;
+        if !self.address.ip().is_loopback() {
             writeln!(
                 f,
                 "Anyone who reaches this address from another machine can see the calls."

@@ -43,24 +43,40 @@ impl Gateway {
     /// Asserts that there were calls to a model, that each conversation stayed in its session, and
     /// that no two shared one.
     ///
-    /// [`Log`](super::record::Log) describes the rules. A fork is a move unless it is [expected](Self::expect_fork).
-    ///
+    /// [`Log`](super::record::Log) states the rules.
     /// # Panics
     ///
-    /// Panics with a list of the calls that moved, or whose session is shared, or if there were none
+    /// Panics with a list of the calls that moved, whose session is shared, or whose prompt could not
+    /// be [read](SeenRequest::unread), or if there were none
     /// or some with a fault are no longer [kept](super::Limits::requests).
     #[track_caller]
     pub fn assert_conversations_keep_their_session(&self) {
         self.assert_each(
             "in their conversation's own session",
-            Judged::Calls,
+            Judged::Conversations,
             |request| {
-                !request
-                    .marks
-                    .iter()
-                    .any(|mark| matches!(mark, Mark::Moved { .. } | Mark::Shared { .. }))
+                let is_elsewhere =
+                    |mark: &Mark| matches!(mark, Mark::Moved { .. } | Mark::Shared { .. });
+                !request.unread && !request.marks.iter().any(is_elsewhere)
             },
         );
+    }
+
+    /// Asserts that there were calls to a model, and that none [quotes](Mark::Quotes) another
+    /// session: for a client that passes no answer on from one conversation to another, so that a
+    /// quotation can only be a helper call outside of its conversation's session.
+    ///
+    /// # Panics
+    ///
+    /// Panics with a list of the calls that do, or if there were none or some are no longer
+    /// [kept](super::Limits::requests).
+    #[track_caller]
+    pub fn assert_no_quotes(&self) {
+        let expectation = "free of other sessions' answers";
+        self.assert_each(expectation, Judged::AllCalls, |request| {
+            let quotes = |mark: &Mark| matches!(mark, Mark::Quotes { .. });
+            !request.unread && !request.marks.iter().any(quotes)
+        });
     }
 
     /// Asserts that there were calls to a model and that none was in the process's session: for a
@@ -135,12 +151,12 @@ impl Gateway {
     fn assert_each(&self, expectation: &str, scope: Judged, meets: impl Fn(&SeenRequest) -> bool) {
         let what = match scope {
             Judged::Requests => "request",
-            Judged::Calls | Judged::AllCalls => "call",
+            Judged::Calls | Judged::Conversations | Judged::AllCalls => "call",
         };
         let seen = self.requests();
         let in_scope = |request: &&SeenRequest| match scope {
             Judged::Requests => request.method != Method::OPTIONS,
-            Judged::Calls | Judged::AllCalls => request.asks_a_model(),
+            Judged::Calls | Judged::Conversations | Judged::AllCalls => request.asks_a_model(),
         };
         let judged: Vec<_> = seen.iter().filter(in_scope).collect();
         assert!(
@@ -162,6 +178,7 @@ impl Gateway {
             Judged::Requests | Judged::AllCalls => self.log.dropped(),
             // One without a fault has met it.
             Judged::Calls => self.log.dropped_faults(),
+            Judged::Conversations => self.log.dropped_faults() + self.log.dropped_unread(),
         };
         assert!(
             dropped == 0,
@@ -179,6 +196,8 @@ enum Judged {
     Requests,
     /// Calls to a model, for a condition whose failure is a fault.
     Calls,
+    /// The same, for a condition that a call whose prompt could not be read does not meet either.
+    Conversations,
     /// Calls to a model, for any other condition: a dropped call may have failed it.
     AllCalls,
 }

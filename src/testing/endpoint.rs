@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use http::Method;
+use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Method};
 
 /// The wire formats of calls to a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,8 +34,8 @@ pub(super) enum Family {
 pub(super) enum Asks {
     /// An answer of a model.
     Model(Call),
-    /// The list of models.
-    Models,
+    /// The list of models, which may need a key.
+    Models { key: bool },
     /// How much of Go's limits is used.
     Usage,
     /// The classifier.
@@ -95,10 +97,14 @@ impl Endpoint {
             None => (false, rest),
         };
         let asks = match (family, method) {
-            (Family::Inference, &Method::GET) if rest == "v1/models" && !go => Asks::Models,
+            (_, &Method::GET) if rest == "v1/models" => Asks::Models { key: false },
+            (_, &Method::GET) if rest == "v1/usage" && go => Asks::Usage,
             (Family::Inference, _) if rest.starts_with("v1/") && !go => Asks::Gone,
-            (Family::Inference, &Method::GET) if rest == "openai/v1/models" => Asks::Models,
-            (Family::Inference, &Method::POST) if rest.starts_with("systemone/v1/") => {
+            // That it needs a key is reported; the documented path above needs none.
+            (Family::Inference, &Method::GET) if rest == "openai/v1/models" => {
+                Asks::Models { key: true }
+            }
+            (Family::Inference, &Method::POST) if rest == "systemone/v1/systemone" => {
                 Asks::SystemOne
             }
             (Family::Inference, &Method::POST) => {
@@ -110,8 +116,6 @@ impl Endpoint {
                 };
                 Asks::Model(call.directly_below(base, rest)?)
             }
-            (Family::Zen, &Method::GET) if rest == "v1/models" => Asks::Models,
-            (Family::Zen, &Method::GET) if rest == "v1/usage" && go => Asks::Usage,
             (Family::Zen, &Method::POST) if rest == "v1/systemone" => Asks::SystemOne,
             (Family::Zen, &Method::POST) => {
                 let call = Call::at_end_of(path)?;
@@ -125,9 +129,16 @@ impl Endpoint {
         Some(Self { family, go, asks })
     }
 
-    /// Returns whether its list of models needs a key.
-    pub fn lists_models_with_a_key(&self) -> bool {
-        self.family == Family::Inference
+    /// Returns whether a request that opens a WebSocket does so on a path of calls.
+    pub fn is_call_by_websocket(head: &Parts) -> bool {
+        let upgrade = head.headers.get(UPGRADE).map(HeaderValue::as_bytes);
+        // A proxy takes away the first header, and leaves the second.
+        let is_websocket = upgrade.is_some_and(|it| it.eq_ignore_ascii_case(b"websocket"))
+            || head.headers.contains_key(SEC_WEBSOCKET_KEY);
+        head.method == Method::GET
+            && is_websocket
+            && Self::of(&Method::POST, head.uri.path())
+                .is_some_and(|endpoint| matches!(endpoint.asks, Asks::Model(_)))
     }
 
     /// Returns the headers that may carry the key.
@@ -187,14 +198,16 @@ impl fmt::Display for NotFound<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { method, path } = self;
         let is_cut = path.chars().nth(Self::LONGEST).is_some();
-        let (nearest_method, nearest) = self.nearest();
         write!(
             f,
-            "There is no {method} {path:.longest$}{rest}. \
-            The nearest path is {nearest_method} {nearest}",
+            "There is no {method} {path:.longest$}{rest}.",
             longest = Self::LONGEST,
             rest = if is_cut { "…" } else { "" },
         )?;
+        let Some((nearest_method, nearest)) = self.nearest() else {
+            return Ok(());
+        };
+        write!(f, " The nearest path is {nearest_method} {nearest}")?;
         // The base URL is right if the call itself is wrong.
         let is_call = path.rsplit('/').next() == nearest.rsplit('/').next();
         let call = Call::at_end_of(&nearest).filter(|_| is_call);
@@ -205,10 +218,15 @@ impl fmt::Display for NotFound<'_> {
             Some(Format::Messages) => {
                 f.write_str(": the base URL of an Anthropic SDK ends before /v1.")
             }
-            Some(Format::GenerateContent) => f.write_str(
-                ": the base URL of a Google SDK ends before the version, \
-                which is v1 on /zen and v1beta on /inference.",
-            ),
+            Some(Format::GenerateContent) => {
+                let zen = nearest.starts_with("/zen/");
+                let version = if zen { "v1" } else { "v1beta" };
+                write!(
+                    f,
+                    ": the base URL of a Google SDK ends before the version, \
+                    which google-genai takes from HttpOptions(api_version=\"{version}\").",
+                )
+            }
             None => f.write_str("."),
         }
     }
@@ -218,7 +236,8 @@ impl NotFound<'_> {
     /// How much of a path is compared and shown, in characters.
     const LONGEST: usize = 200;
 
-    fn nearest(&self) -> (Method, String) {
+    /// Returns the nearest path, unless it is for something else.
+    fn nearest(&self) -> Option<(Method, String)> {
         let model = self
             .path
             .rsplit('/')
@@ -238,6 +257,7 @@ impl NotFound<'_> {
                 (Method::POST, "responses"),
                 (Method::POST, "messages"),
                 (Method::GET, "models"),
+                (Method::POST, "systemone"),
             ] {
                 paths.push((method, format!("/zen{go}/v1/{call}")));
             }
@@ -245,7 +265,9 @@ impl NotFound<'_> {
                 (Method::POST, "openai/v1/chat/completions"),
                 (Method::POST, "openai/v1/responses"),
                 (Method::POST, "anthropic/v1/messages"),
+                (Method::GET, "v1/models"),
                 (Method::GET, "openai/v1/models"),
+                (Method::POST, "systemone/v1/systemone"),
             ] {
                 paths.push((method, format!("/inference{go}/{call}")));
             }
@@ -253,7 +275,9 @@ impl NotFound<'_> {
             paths.push((Method::POST, google));
         }
         paths.push((Method::POST, format!("/zen/v1/models/{model}:{action}")));
-        paths.push((Method::GET, "/zen/go/v1/usage".to_owned()));
+        for family in ["zen", "inference"] {
+            paths.push((Method::GET, format!("/{family}/go/v1/usage")));
+        }
         // An encoded slash counts as a slash.
         let own: String = self.path.chars().take(Self::LONGEST).collect();
         let own = own.to_ascii_lowercase().replace("%2f", "/");
@@ -261,8 +285,20 @@ impl NotFound<'_> {
             let (segments, letters) = distance(&own, &path.to_ascii_lowercase());
             (segments, letters, method != self.method)
         });
-        nearest.expect("there are paths")
+        nearest.filter(|(_, path)| is_related(&own, &path.to_ascii_lowercase()))
     }
+}
+
+/// Returns whether two paths end in nearly the same segment.
+fn is_related(one: &str, other: &str) -> bool {
+    let last = |path: &str| {
+        path.trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .map(str::to_owned)
+    };
+    let ends = last(one).zip(last(other));
+    ends.is_some_and(|(one, other)| strsim::normalized_levenshtein(&one, &other) > 0.5)
 }
 
 /// Returns how many segments must be added, removed or changed, and how many letters of the last

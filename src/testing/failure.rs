@@ -1,5 +1,6 @@
 //! What a test makes go wrong.
 
+use std::fmt;
 use std::time::Duration;
 
 use http::header::{LOCATION, RETRY_AFTER};
@@ -24,7 +25,18 @@ pub enum Failure {
     /// 429 `FreeUsageLimitError`: the limit of free models is used up, and `retry-after` is an
     /// hour.
     FreeUsageLimit,
-    /// 503 `api_error`: the model has no provider at the moment.
+    /// 401 `ModelError`: the model is unknown or disabled. Nothing is wrong with the key.
+    UnknownModel,
+    /// 400 `ModelProtocolUnsupported`: the model does not speak this wire format.
+    ProtocolUnsupported,
+    /// 400 `server_error`, "Model is unavailable": this model alone, for the moment.
+    ModelUnavailable,
+    /// 403 `FreeTierError`: free models are for OpenCode's own client alone.
+    FreeTier,
+    /// 403 `EntitlementError`: the key's owner has no subscription to OpenCode Go. The next request
+    /// for Go's limits is refused as well as the next call, whichever comes first.
+    Entitlement,
+    /// 503 `api_error`: the gateway cannot route calls at the moment.
     Unavailable,
     /// 307 to this address, absolute or not, such as
     /// [`Gateway::elsewhere`](super::Gateway::elsewhere), which is a non-target.
@@ -40,42 +52,85 @@ pub enum Failure {
     CloseMidAnswer,
 }
 
+/// Writes what was done.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "answered with {}", status.as_u16()),
+            Self::RateLimit { retry_after } => {
+                write!(f, "limited for {} seconds", retry_after.as_secs())
+            }
+            Self::GoUsageLimit => f.write_str("answered with Go's usage limit"),
+            Self::FreeUsageLimit => f.write_str("answered with the limit of free models"),
+            Self::UnknownModel => f.write_str("answered with an unknown model"),
+            Self::ProtocolUnsupported => f.write_str("answered with an unsupported protocol"),
+            Self::ModelUnavailable => f.write_str("answered with an unavailable model"),
+            Self::FreeTier => f.write_str("answered with the refusal of free models"),
+            Self::Entitlement => f.write_str("answered with a missing subscription"),
+            Self::Unavailable => f.write_str("answered with 503"),
+            Self::Redirect { location } => write!(f, "redirected to {location}"),
+            Self::Delay(delay) => write!(f, "delayed by {} seconds", delay.as_secs_f64()),
+            Self::CloseBeforeAnswer => f.write_str("closed without an answer"),
+            Self::CloseMidAnswer => f.write_str("closed halfway through the answer"),
+        }
+    }
+}
+
 impl Failure {
     /// Returns what happens instead of an answer, or `None` if there is an answer.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         const HOUR: Duration = Duration::from_secs(3600);
-        let limit = |kind: &str, message: &str, fields: &str, after: Duration| {
-            let status = StatusCode::TOO_MANY_REQUESTS;
-            let mut outcome = Outcome::error_with(status, kind, message, fields);
-            let seconds = after.as_secs().into();
-            outcome.headers.insert(RETRY_AFTER, seconds);
+        let limited = |kind: &str, message: &str, metadata: &str, after: Duration| {
+            let mut outcome = Outcome::limited(kind, message, metadata);
+            outcome.headers.insert(RETRY_AFTER, after.as_secs().into());
             outcome
         };
+        let told = "The gateway was told to fail.";
         Some(match self {
             Self::Status(StatusCode::SERVICE_UNAVAILABLE) | Self::Unavailable => {
                 Outcome::unavailable()
+            }
+            Self::Status(StatusCode::TOO_MANY_REQUESTS) => {
+                Outcome::limited("RateLimitError", told, "{}")
             }
             Self::Status(status) => {
                 let kind = match *status {
                     StatusCode::UNAUTHORIZED => "AuthError",
                     StatusCode::FORBIDDEN => "RegionError",
-                    StatusCode::TOO_MANY_REQUESTS => "RateLimitError",
                     _ => "error",
                 };
-                Outcome::error(*status, kind, "The gateway was told to fail.")
+                Outcome::error(*status, kind, told)
             }
             Self::RateLimit { retry_after } => {
                 let message = "Rate limit exceeded. Please try again later.";
-                limit("RateLimitError", message, "", *retry_after)
+                limited("RateLimitError", message, "{}", *retry_after)
             }
-            Self::GoUsageLimit => limit(
+            Self::GoUsageLimit => limited(
                 "GoUsageLimitError",
                 "5 hour usage limit reached.",
-                r#","metadata":{"workspace":"workspace-0","limitName":"5 hour"}"#,
+                r#"{"workspace":"workspace-0","limitName":"5 hour"}"#,
                 HOUR,
             ),
             Self::FreeUsageLimit => {
-                limit("FreeUsageLimitError", "Free usage limit reached.", "", HOUR)
+                let message = "Free usage limit reached.";
+                limited("FreeUsageLimitError", message, "{}", HOUR)
+            }
+            Self::UnknownModel => {
+                let message = "Model is disabled";
+                Outcome::error(StatusCode::UNAUTHORIZED, "ModelError", message)
+            }
+            Self::ProtocolUnsupported => {
+                let message = "Model does not support this protocol.";
+                Outcome::error(StatusCode::BAD_REQUEST, "ModelProtocolUnsupported", message)
+            }
+            Self::ModelUnavailable => {
+                let message = "Model is unavailable";
+                Outcome::error(StatusCode::BAD_REQUEST, "server_error", message)
+            }
+            Self::FreeTier => Outcome::free_tier(),
+            Self::Entitlement => {
+                let message = "OpenCode Go subscription required.";
+                Outcome::error(StatusCode::FORBIDDEN, "EntitlementError", message)
             }
             Self::Redirect { location } => {
                 let mut outcome = Outcome {

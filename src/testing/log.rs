@@ -1,17 +1,18 @@
 //! Keeps what was asked and answered, and has it judged.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use http::StatusCode;
 use http::request::Parts;
 use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use super::answer::Answer;
-use super::continuity::Continuity;
+use super::continuity::{Continuity, Origin};
+use super::outline::{GivenAnswer, Outline, Pieces};
 use super::prompt::Prompt;
-use super::seen::{Mark, SeenRequest};
+use super::seen::{Mark, SeenRequest, agent};
 
 /// A record of a gateway's calls that finds what stands out in them.
 ///
@@ -43,18 +44,67 @@ use super::seen::{Mark, SeenRequest};
 ///
 /// # Rules
 ///
+/// A client sends the whole conversation with every call. So the prompts and the answers say which
+/// call belongs to which conversation, whatever the headers say.
+///
 /// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that does
-///   not ask a model, such as one for the list of models, needs no session.
-/// - **Continuity** is judged when an answer's status is known; a call that was refused is ignored.
-///   A prompt that begins with all of an earlier one, and goes on, [continues] it.
-/// - **Moved** is a call that continues a prompt of another session, unless its parent header names
-///   that session or the fork was [expected](Self::expect_fork).
+///   not ask a model, such as one for the list of models, needs no session, and never stands out. A
+///   session is not missing where there is no such path: where the answer is 404.
+/// - **Conversations** are judged when an answer's status is known. A call that was refused is
+///   ignored. One that could not be [read](SeenRequest::unread) is not judged, and the assertions
+///   about conversations name it.
+/// - **A call continues an earlier one** if its messages begin with that call's, and what the model
+///   says next agrees with the answer that was given: both are equal in letters and digits, or both
+///   have at least 24 of these and the same 24 at the beginning or the end, or a tool call in
+///   common. Clients strip thoughts, and cut. If the answer is not known, the messages decide. In
+///   its own session, a call continues the earlier one although the answer differs, because clients
+///   edit. A `previous_response_id` names the call that is continued.
+/// - **What is compared** of a message does not depend on the order of keys, on cache markers, or on
+///   whether a text is a string or a list of one. If an answer agrees, other tools and another
+///   system prompt make no difference; otherwise, they must be the same, or the messages must
+///   contain one of the model. Claude Code's note for billing is no part of the system prompt.
+/// - **An answer that was given before** continues the conversation as well, whatever was cut in
+///   front of it, if it has 24 letters and digits, or is a tool call whose id is long, or two tool
+///   calls with the same names and arguments. Only answers that were given count, never a client's
+///   own examples.
+/// - **Moved** is a call that continues one of another session, unless one of the two sessions names
+///   the other as its parent, or the fork was [expected](Self::expect_fork).
 /// - **Shared** is a session in which two conversations with the same tools and system prompt go
-///   on, unless the first prompt of the later one contains an answer of that session, as after a
-///   compaction.
+///   on, unless the agents name themselves (`x-claude-code-agent-id`), or the first prompt of the
+///   later one contains an answer of that session, as after a compaction. A conversation whose first
+///   message is edited looks the same, so declare it: [`expect_edit`](Self::expect_edit).
+/// - **Quotes** is a prompt that continues nothing, and contains more than half of an answer that was
+///   given in exactly one other session: a title or a summary under an id of its own, or a
+///   conversation that goes on from its summary in a new session. It may also be a text that was
+///   passed on, so it is no fault. A session that names the other one, or the same parent, is
+///   excused. System prompts and what tools answered are not searched. An answer of fewer than 24
+///   letters and digits is no evidence, and neither is one that repeats its own prompt.
 /// - **Bounded**: [`Limits`] say how much is kept. The oldest request that does not
 ///   [stand out](SeenRequest::stands_out) is dropped first, but never the latest, and counted in
-///   [`dropped`](Self::dropped).
+///   [`dropped`](Self::dropped). The first 256 KiB of a prompt's letters and digits are searched for
+///   quotations, and its last 4,096 messages are compared.
+///
+/// # What cannot be told
+///
+/// Right traffic is marked all the same if
+///
+/// - the first message of a conversation is edited in its session (`shared`), or the conversation is
+///   forked (`moved`): declare it;
+/// - a conversation goes on from a summary of fewer than four letters and digits, or from one that
+///   its client has rewritten (`shared`), or from any in a new session (`quotes`);
+/// - a user or an agent passes on an answer to a session that does not name its parent (`quotes`);
+/// - a test invents the model's messages, so that they are those of another session by chance: take
+///   them from the answers.
+///
+/// Wrong traffic passes if
+///
+/// - the first prompts of a conversation are all that moves: a helper call that contains nothing but
+///   the user's words, or a retry that was not refused;
+/// - what moves contains only answers that several sessions got, or short ones after messages that
+///   were cut or edited;
+/// - two conversations with different tools or system prompts, such as one with the time in it,
+///   share a session, or one of them never goes on;
+/// - the earlier call is no longer [remembered](Limits::prompts), or was made before the log began.
 ///
 /// A clone refers to the same log.
 ///
@@ -147,20 +197,79 @@ struct Records {
     changes: BTreeMap<u64, u64>,
     dropped: u64,
     dropped_faults: u64,
+    dropped_unread: u64,
     /// The lengths of the bodies that are kept, by the numbers of their requests, and the sum.
     bodies: BTreeMap<u64, usize>,
     body_bytes: usize,
-    /// The prompts of the requests that have no status yet, and may never have one.
-    pending: BTreeMap<u64, Prompt>,
+    /// The calls whose status or answer is not known yet, and may never be, and their size in bytes.
+    pending: BTreeMap<u64, Pending>,
+    pending_bytes: usize,
     continuity: Continuity,
+    expected: Expected,
+}
+
+/// The moves and edits that are right.
+#[derive(Debug, Default)]
+struct Expected {
+    /// The sessions of originals and their forks.
     forks: HashSet<(String, String)>,
     all_forks: bool,
+    /// The sessions of edited conversations.
+    edits: HashSet<String>,
+    all_edits: bool,
+}
+
+impl Expected {
+    fn contains(&self, session: Option<&str>, mark: &Mark) -> bool {
+        let session = session.unwrap_or_default();
+        match mark {
+            Mark::Moved { from, .. } => {
+                self.is_fork(from, session) || self.all_forks && mark.may_be_fork()
+            }
+            Mark::Quotes { session: from, .. } => self.is_fork(from, session),
+            Mark::Shared { .. } => {
+                self.edits.contains(session) || self.all_edits && mark.may_be_edit()
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether a session is a fork of another, or of one of its forks.
+    fn is_fork(&self, original: &str, session: &str) -> bool {
+        let mut found = vec![session];
+        let mut at = 0;
+        while let Some(fork) = found.get(at).copied() {
+            let originals = self.forks.iter().filter(|pair| pair.1 == fork);
+            for (original, _) in originals {
+                if !found.contains(&original.as_str()) {
+                    found.push(original);
+                }
+            }
+            at += 1;
+        }
+        found[1..].contains(&original)
+    }
 }
 
 #[derive(Debug)]
 struct Recorded {
     request: SeenRequest,
     revision: u64,
+}
+
+/// What is kept of a prompt until its call is judged, and then until its answer is known.
+#[derive(Debug)]
+struct Pending {
+    /// `None` once it is judged.
+    outline: Option<Box<Outline>>,
+    pieces: Pieces,
+}
+
+impl Pending {
+    fn size(&self) -> usize {
+        let outline = self.outline.as_ref().map(|outline| outline.size());
+        outline.unwrap_or_else(|| self.pieces.size())
+    }
 }
 
 impl Default for Records {
@@ -202,27 +311,42 @@ impl Log {
     pub fn record(&self, head: &Parts, body: impl Into<Bytes>) -> u64 {
         // Copied, because it may be a slice of a larger buffer.
         let body = Bytes::copy_from_slice(&body.into());
-        self.push(Unrecorded::read(head, Some(body)), None)
+        let unrecorded = Unrecorded::read(head, Some(body));
+        let number = self.number();
+        self.push(number, unrecorded, None);
+        number
     }
 
-    /// Records a request, and how it was answered if that is known.
-    pub(super) fn push(&self, mut unrecorded: Unrecorded, answer: Option<&Answer>) -> u64 {
-        if let Some(prompt) = &mut unrecorded.prompt {
-            prompt.shorten();
-        }
+    /// Returns the number of a request that is about to be recorded.
+    pub(super) fn number(&self) -> u64 {
+        let mut records = self.records();
+        records.last += 1;
+        records.last
+    }
+
+    /// Records a request under its number, and how it was answered if that is known.
+    pub(super) fn push(&self, number: u64, unrecorded: Unrecorded, answer: Option<&Answer>) {
+        let Unrecorded { request, prompt } = unrecorded;
+        // What takes long is done before the lock.
+        let outline = prompt.map(|prompt| Box::new(prompt.outline));
+        let given = answer.and_then(|answer| {
+            let pieces = outline.as_ref().map(|outline| outline.pieces.clone());
+            GivenAnswer::of(answer, &pieces.unwrap_or_default())
+        });
         self.change(|records| {
-            let number = records.push(unrecorded);
+            records.push(number, request, outline);
             if let Some(answer) = answer {
-                records.answer(number, answer);
+                records.answer(number, answer, given);
             }
-            number
-        })
+        });
     }
 
     /// Records how a request was answered, as far as that is known. A field that is `None` in the
     /// answer leaves the record as it is, so that a stream's status can come before its usage.
     pub fn answer(&self, number: u64, answer: &Answer) {
-        self.change(|records| records.answer(number, answer));
+        let pieces = self.records().pieces(number);
+        let given = GivenAnswer::of(answer, &pieces);
+        self.change(|records| records.answer(number, answer, given));
     }
 
     /// Returns the requests that are kept, in the order in which they came.
@@ -272,6 +396,12 @@ impl Log {
         self.records().dropped_faults
     }
 
+    /// Returns how many of the dropped requests had no fault, but could not be
+    /// [read](SeenRequest::unread).
+    pub fn dropped_unread(&self) -> u64 {
+        self.records().dropped_unread
+    }
+
     /// Returns each request as it comes, and again when it changes.
     ///
     /// ```
@@ -299,23 +429,34 @@ impl Log {
     }
 
     /// Declares that the session with the id `fork` is a fork of the one with the id `original`: a
-    /// call that moves from `original` to `fork`, before or after this, is not marked.
+    /// call that moves from `original` to `fork`, or quotes it there, before or after this, is not
+    /// marked. So it is with a fork of a fork.
     pub fn expect_fork(&self, original: impl AsRef<str>, fork: impl AsRef<str>) {
-        let (from, to) = (original.as_ref(), fork.as_ref());
-        self.change(|records| {
-            records.forks.insert((from.to_owned(), to.to_owned()));
-            records.unmark(|request, mark| {
-                matches!(mark, Mark::Moved { from: before, .. } if before == from)
-                    && request.session.as_deref() == Some(to)
-            });
-        });
+        let pair = (original.as_ref().to_owned(), fork.as_ref().to_owned());
+        self.expect(|expected| _ = expected.forks.insert(pair));
     }
 
     /// Treats every call that [may be a fork](Mark::may_be_fork) as one.
     pub fn allow_forks(&self) {
+        self.expect(|expected| expected.all_forks = true);
+    }
+
+    /// Declares that the first message of a conversation in this session is edited: its calls,
+    /// before or after this, are not marked as [shared](Mark::Shared).
+    pub fn expect_edit(&self, session: impl AsRef<str>) {
+        let session = session.as_ref().to_owned();
+        self.expect(|expected| _ = expected.edits.insert(session));
+    }
+
+    /// Treats every call that [may follow an edit](Mark::may_be_edit) as one that does.
+    pub fn allow_edits(&self) {
+        self.expect(|expected| expected.all_edits = true);
+    }
+
+    fn expect(&self, expect: impl FnOnce(&mut Expected)) {
         self.change(|records| {
-            records.all_forks = true;
-            records.unmark(|_, mark| mark.may_be_fork());
+            expect(&mut records.expected);
+            records.unmark();
         });
     }
 
@@ -375,8 +516,10 @@ impl Changes {
 }
 
 impl Records {
-    /// The most calls that can wait for their status at the same time.
+    /// The most calls that can wait for their status or answer at the same time, and the most bytes
+    /// of what is kept for that.
     const PENDING: usize = 1024;
+    const PENDING_BYTES: usize = 64 << 20;
 
     fn new(limits: Limits) -> Self {
         Self {
@@ -387,33 +530,27 @@ impl Records {
             changes: BTreeMap::new(),
             dropped: 0,
             dropped_faults: 0,
+            dropped_unread: 0,
             bodies: BTreeMap::new(),
             body_bytes: 0,
             pending: BTreeMap::new(),
+            pending_bytes: 0,
             continuity: Continuity::new(limits.prompts),
-            forks: HashSet::new(),
-            all_forks: false,
+            expected: Expected::default(),
             limits,
         }
     }
 
-    fn push(
-        &mut self,
-        Unrecorded {
-            mut request,
-            prompt,
-        }: Unrecorded,
-    ) -> u64 {
-        self.last += 1;
-        let number = self.last;
+    fn push(&mut self, number: u64, mut request: SeenRequest, outline: Option<Box<Outline>>) {
         request.number = number;
         if let Some(body) = &request.body {
             self.bodies.insert(number, body.len());
             self.body_bytes += body.len();
         }
-        self.pending.extend(prompt.map(|prompt| (number, prompt)));
-        if self.pending.len() > Self::PENDING {
-            self.pending.pop_first();
+        if let Some(outline) = outline {
+            let pieces = outline.pieces.clone();
+            let outline = Some(outline);
+            self.wait(number, Pending { outline, pieces });
         }
         let revision = 0;
         self.requests.insert(number, Recorded { request, revision });
@@ -424,52 +561,99 @@ impl Records {
         while self.requests.len() > self.limits.requests.max(1) {
             self.drop_the_oldest();
         }
-        number
     }
 
-    fn answer(&mut self, number: u64, answer: &Answer) {
-        // A call that was refused is ignored.
-        let judged = match answer.status {
-            Some(status) if status.is_success() => self.pending.remove(&number),
-            Some(_) => {
-                self.pending.remove(&number);
-                None
-            }
-            None => None,
-        };
+    /// Keeps what is needed once the status or the answer of a call is known.
+    fn wait(&mut self, number: u64, pending: Pending) {
+        self.pending_bytes += pending.size();
+        self.pending.insert(number, pending);
+        while self.pending.len() > Self::PENDING || self.pending_bytes > Self::PENDING_BYTES {
+            let Some(oldest) = self.pending.keys().next().copied() else {
+                return;
+            };
+            self.waited(oldest);
+        }
+    }
+
+    fn waited(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
+        self.pending_bytes -= pending.size();
+        Some(pending)
+    }
+
+    /// Returns the pieces of a prompt whose answer is not known yet.
+    fn pieces(&self, number: u64) -> Pieces {
+        let pending = self.pending.get(&number);
+        pending.map_or_else(Pieces::default, |pending| pending.pieces.clone())
+    }
+
+    fn answer(&mut self, number: u64, answer: &Answer, given: Option<GivenAnswer>) {
         let Some(Recorded { request, .. }) = self.requests.get_mut(&number) else {
             return;
         };
         request.take(answer);
-        if let Some(prompt) = judged {
-            let session = request.session.as_deref();
-            let parent = request.parent.as_deref();
-            let judgement = self.continuity.add(number, session, parent, &prompt);
-            request.continues = judgement.continues;
-            if let (Some(moved), Some(continues)) = (judgement.moved, judgement.continues) {
-                let pair = (
-                    moved.from.to_string(),
-                    session.unwrap_or_default().to_owned(),
-                );
-                if !(self.forks.contains(&pair) || self.all_forks && !moved.back) {
-                    request.marks.push(Mark::Moved {
-                        continues,
-                        from: pair.0,
-                        back: moved.back,
-                    });
+        if request.status == Some(StatusCode::NOT_FOUND) {
+            // No gateway has this path, so that no session is missing there.
+            request.marks.retain(|mark| *mark != Mark::Missing);
+        }
+        match answer.status {
+            Some(status) if status.is_success() => {
+                if let Some(Pending { outline, pieces }) = self.waited(number) {
+                    if let Some(outline) = outline {
+                        self.judge(number, &outline);
+                    }
+                    let outline = None;
+                    self.wait(number, Pending { outline, pieces });
                 }
             }
-            request
-                .marks
-                .extend(judgement.shared.map(|shared| Mark::Shared {
-                    conversation: shared.conversation,
-                    other: shared.other,
-                }));
+            // A call that was refused is ignored.
+            Some(_) => _ = self.waited(number),
+            None => {}
         }
-        if let Some(text) = &answer.text {
-            self.continuity.answered(number, text);
+        if let Some(given) = given {
+            self.continuity.answered(number, given);
+            if self
+                .pending
+                .get(&number)
+                .is_some_and(|it| it.outline.is_none())
+            {
+                self.waited(number);
+            }
         }
         self.touch(number);
+    }
+
+    fn judge(&mut self, number: u64, outline: &Outline) {
+        let Some(Recorded { request, .. }) = self.requests.get_mut(&number) else {
+            return;
+        };
+        let agent = agent(&request.headers);
+        let origin = Origin {
+            session: request.session.as_deref(),
+            parent: request.parent.as_deref(),
+            agent: agent.as_deref(),
+        };
+        let judgement = self.continuity.add(number, origin, outline);
+        request.continues = judgement.continues;
+        let moved = judgement.moved.zip(judgement.continues);
+        let moved = moved.map(|(moved, continues)| Mark::Moved {
+            continues,
+            from: moved.from.to_string(),
+            back: moved.back,
+        });
+        let shared = judgement.shared.map(|shared| Mark::Shared {
+            conversation: shared.conversation,
+            other: shared.other,
+            back: shared.back,
+        });
+        let quotes = judgement.quotes.map(|quotes| Mark::Quotes {
+            call: quotes.call,
+            session: quotes.session.to_string(),
+        });
+        let session = request.session.as_deref();
+        let marks = [moved, shared, quotes].into_iter().flatten();
+        let marks = marks.filter(|mark| !self.expected.contains(session, mark));
+        request.marks.extend(marks);
     }
 
     /// Gives a request that has changed a new revision.
@@ -488,16 +672,17 @@ impl Records {
         }
     }
 
-    fn unmark(&mut self, unmarks: impl Fn(&SeenRequest, &Mark) -> bool) {
+    /// Takes away the marks that are expected.
+    fn unmark(&mut self) {
         let mut changed = vec![];
         for (number, Recorded { request, .. }) in &mut self.requests {
-            let mut marks = mem::take(&mut request.marks);
-            let before = marks.len();
-            marks.retain(|mark| !unmarks(request, mark));
-            if marks.len() < before {
+            let before = request.marks.len();
+            let session = request.session.as_deref();
+            let expected = &self.expected;
+            (request.marks).retain(|mark| !expected.contains(session, mark));
+            if request.marks.len() < before {
                 changed.push(*number);
             }
-            request.marks = marks;
         }
         changed.into_iter().for_each(|number| self.touch(number));
     }
@@ -524,14 +709,18 @@ impl Records {
             return;
         };
         self.dropped += 1;
-        self.dropped_faults += u64::from(request.has_fault());
+        if request.has_fault() {
+            self.dropped_faults += 1;
+        } else if request.unread {
+            self.dropped_unread += 1;
+        }
     }
 
     fn remove(&mut self, number: u64) -> Option<Recorded> {
         let recorded = self.requests.remove(&number)?;
         self.inconspicuous.remove(&number);
         self.changes.remove(&recorded.revision);
-        self.pending.remove(&number);
+        self.waited(number);
         if let Some(length) = self.bodies.remove(&number) {
             self.body_bytes -= length;
         }
@@ -544,13 +733,14 @@ impl Records {
         let taken = taken.map(|recorded| recorded.request).collect();
         self.dropped = 0;
         self.dropped_faults = 0;
+        self.dropped_unread = 0;
         taken
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{Request, StatusCode};
+    use http::Request;
     use serde_json::{Value, json};
 
     use super::*;

@@ -12,13 +12,29 @@ use super::answer::Answer;
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub delay: Duration,
-    /// If it has no status, the connection is closed.
+    /// The whole answer. If it has no status, the connection is closed.
     pub answer: Answer,
     pub headers: HeaderMap,
     /// The body, in the pieces in which it is sent.
-    pub frames: Vec<Bytes>,
+    pub frames: Vec<Frame>,
     /// Whether the connection is closed halfway through the body.
     pub cut: bool,
+}
+
+/// A piece of a body, and what a client learns from it.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    pub bytes: Bytes,
+    pub told: Answer,
+}
+
+impl From<Bytes> for Frame {
+    fn from(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
 }
 
 impl Outcome {
@@ -26,15 +42,15 @@ impl Outcome {
         Self::with(
             StatusCode::OK,
             "application/json",
-            vec![body.to_string().into()],
+            vec![Bytes::from(body.to_string()).into()],
         )
     }
 
-    pub fn stream(frames: Vec<Bytes>) -> Self {
+    pub fn stream(frames: Vec<Frame>) -> Self {
         Self::with(StatusCode::OK, "text/event-stream", frames)
     }
 
-    fn with(status: StatusCode, content_type: &'static str, frames: Vec<Bytes>) -> Self {
+    fn with(status: StatusCode, content_type: &'static str, frames: Vec<Frame>) -> Self {
         let content_type = HeaderValue::from_static(content_type);
         Self {
             answer: Answer::with_status(status),
@@ -45,20 +61,21 @@ impl Outcome {
     }
 
     pub fn error(status: StatusCode, kind: &str, message: &str) -> Self {
-        Self::error_with(status, kind, message, "")
-    }
-
-    /// Returns an error whose outer object has more fields.
-    pub fn error_with(status: StatusCode, kind: &str, message: &str, fields: &str) -> Self {
-        let body = format!(
-            r#"{{"type":"error","error":{}{fields}}}"#,
-            error(kind, message)
-        );
+        let body = format!(r#"{{"type":"error","error":{}}}"#, error(kind, message));
         Self::refusal(status, kind, message, body)
     }
 
+    /// Returns the error of a limit, with `metadata`, a JSON object.
+    pub fn limited(kind: &str, message: &str, metadata: &str) -> Self {
+        let body = format!(
+            r#"{{"type":"error","error":{},"metadata":{metadata}}}"#,
+            error(kind, message)
+        );
+        Self::refusal(StatusCode::TOO_MANY_REQUESTS, kind, message, body)
+    }
+
     fn refusal(status: StatusCode, kind: &str, message: &str, body: String) -> Self {
-        let mut outcome = Self::with(status, "application/json", vec![body.into()]);
+        let mut outcome = Self::with(status, "application/json", vec![Bytes::from(body).into()]);
         outcome.answer.error = Some(kind.to_owned());
         outcome.answer.error_message = Some(message.to_owned());
         outcome
@@ -72,22 +89,35 @@ impl Outcome {
         Self::error(StatusCode::BAD_REQUEST, "MissingSessionID", message)
     }
 
+    /// Returns the answer of `/zen` if `/inference` cannot be reached.
     pub fn unavailable() -> Self {
-        let (kind, message) = ("api_error", "No provider is available.");
+        let kind = "api_error";
+        let message = "Inference routing is unavailable. Please retry later.";
         let body = format!(r#"{{"error":{}}}"#, error(kind, message));
         Self::refusal(StatusCode::SERVICE_UNAVAILABLE, kind, message, body)
+            .and([("cache-control", "no-store")])
     }
 
     /// Returns the answer to a body that is not JSON.
     pub fn internal_error() -> Self {
-        let body = Bytes::from_static(b"Internal server error");
-        let mut outcome = Self::with(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "text/plain;charset=UTF-8",
-            vec![body],
-        );
-        outcome.answer.error_message = Some("Internal server error".to_owned());
-        outcome
+        // That of the newer source; the older one answered with the message as plain text.
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self::error(status, "error", "Internal server error")
+    }
+
+    /// Returns the answer to every client but OpenCode's own that asks for a free model.
+    pub fn free_tier() -> Self {
+        let message = "Error from provider (Console): \
+            OpenCode's free tier can only be used from within OpenCode";
+        Self::error(StatusCode::FORBIDDEN, "FreeTierError", message)
+    }
+
+    /// Returns the answer to a call that comes by WebSocket.
+    pub fn upgrade_required() -> Self {
+        // What the real gateway answers is not known; this one makes Codex go on by HTTP at once.
+        let status = StatusCode::UPGRADE_REQUIRED;
+        let message = "There is no WebSocket here: send the call with POST.";
+        Self::error(status, "UpgradeRequired", message).and([("upgrade", "HTTP/1.1")])
     }
 
     pub fn too_large(limit: usize) -> Self {
@@ -98,7 +128,6 @@ impl Outcome {
     /// Returns the answer to a browser that asks what a page of another origin may send.
     pub fn preflight() -> Self {
         let headers = [
-            ("access-control-allow-origin", "*"),
             ("access-control-allow-methods", "GET, POST, OPTIONS"),
             // Not `x-opencode-session`.
             (
@@ -106,17 +135,26 @@ impl Outcome {
                 "Content-Type, Authorization, x-api-key, x-goog-api-key, anthropic-version",
             ),
         ];
-        let headers = headers.map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        });
-        Self {
+        let outcome = Self {
             answer: Answer::with_status(StatusCode::OK),
-            headers: HeaderMap::from_iter(headers),
             ..Self::default()
+        };
+        outcome.for_any_origin().and(headers)
+    }
+
+    /// Lets a page of any origin read the answer.
+    pub fn for_any_origin(self) -> Self {
+        self.and([("access-control-allow-origin", "*")])
+    }
+
+    /// Adds headers. A value that no header can have is left out.
+    pub fn and<const N: usize>(mut self, headers: [(&'static str, &str); N]) -> Self {
+        for (name, value) in headers {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                self.headers.insert(HeaderName::from_static(name), value);
+            }
         }
+        self
     }
 }
 

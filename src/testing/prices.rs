@@ -4,7 +4,7 @@ use super::answer::Usage;
 
 /// What a model costs, in US dollars per million tokens, off-peak.
 ///
-/// Source: <https://opencode.ai/docs/go/>, in November 2026.
+/// Source: <https://opencode.ai/docs/go/>, as of [`AS_OF`](Self::AS_OF).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Price {
@@ -24,6 +24,9 @@ pub(super) const PRICES: [(&str, Price); 3] = [
 ];
 
 impl Price {
+    /// The month of the prices.
+    pub const AS_OF: &str = "November 2026";
+
     const fn new(prompt: f64, cached: f64, output: f64) -> Self {
         Self {
             prompt,

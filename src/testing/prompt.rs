@@ -1,25 +1,10 @@
 //! What a request asks of a model, read from its body in any wire format.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
+use super::json::{Json, Value};
+use super::outline::{Outline, Outliner};
 
-use serde_json::{Map, Value};
-
-/// The longest excerpt of a prompt that is kept, in characters.
+/// The longest excerpt of a prompt that is kept, in characters without its ellipsis.
 const WORDS: usize = 120;
-
-/// The longest prompt of one string, in bytes, that is compared word by word.
-const LONGEST_STRING: usize = 1 << 20;
-
-/// How many of a prompt's longest beginnings are compared, one for each message. No conversation
-/// grows by more messages from one call to the next.
-const BEGINNINGS: usize = 4096;
-
-/// How much of a prompt's messages, in bytes, is searched for an earlier answer.
-const SEARCHED: usize = 64 << 10;
-
-/// How many of a prompt's last answers are read.
-const ANSWERS: usize = 8;
 
 /// One prompt, in the order in which a provider reads it: tools, system prompt, messages.
 #[derive(Debug, Clone, Default)]
@@ -33,309 +18,245 @@ pub(super) struct Prompt {
     pub system: Option<String>,
     /// The first words of the user's last message.
     pub user: Option<String>,
+    /// The first words of the model's last message.
+    pub recalls: Option<String>,
     /// Everything that the provider reads, as text, without markers for its cache. A message has
     /// the same text whether its content is a string or a list of one text.
     pub text: String,
-    /// The position in the text where the messages begin.
-    pub messages_at: usize,
     pub outline: Outline,
-}
-
-/// The hashes of a prompt's beginnings, by which another prompt finds the one that it continues.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Outline {
-    /// Tools and system prompt.
-    pub head: u64,
-    /// One for each of the last messages: everything from the head to that message.
-    pub beginnings: Vec<u64>,
-    /// The same without the head, from the first answer of the model on: a history that contains an
-    /// answer is recognised under another system prompt.
-    pub histories: Vec<Option<u64>>,
-    /// If the prompt is one string: its beginnings, word by word.
-    pub words: Vec<u64>,
-    /// The last answers of the model in the prompt, the latest last.
-    pub answers: Vec<Excerpt>,
-}
-
-/// A few pieces of a text, by which it is found in another text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Excerpt(Vec<Box<str>>);
-
-impl Excerpt {
-    /// The largest number of pieces, and the longest piece, in characters.
-    const PIECES: usize = 4;
-    const LENGTH: usize = 48;
-    /// Shorter pieces occur in any text.
-    const SHORTEST: usize = 4;
-
-    /// Takes pieces from all over a text: a client may trim a summary at both ends.
-    pub fn of(text: &str) -> Option<Self> {
-        // These characters look different inside JSON.
-        let apart = |character: char| character.is_control() || matches!(character, '"' | '\\');
-        let lines = || text.split(apart).map(str::trim);
-        let mut long: Vec<&str> = lines()
-            .filter(|line| line.len() >= Self::LENGTH / 4)
-            .collect();
-        if long.is_empty() {
-            let longest = lines().max_by_key(|line| line.len())?;
-            long.extend((longest.len() >= Self::SHORTEST).then_some(longest));
-        }
-        let step = long.len().div_ceil(Self::PIECES).max(1);
-        let pieces: Vec<Box<str>> = long
-            .into_iter()
-            .step_by(step)
-            .map(|line| line.chars().take(Self::LENGTH).collect::<String>().into())
-            .collect();
-        (!pieces.is_empty()).then_some(Self(pieces))
-    }
-
-    pub fn is_in(&self, text: &str) -> bool {
-        self.0.iter().any(|piece| text.contains(&**piece))
-    }
 }
 
 impl Prompt {
     /// Reads a body; returns `None` if it is not JSON. One that is not an object asks for nothing.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let Value::Object(body) = serde_json::from_slice(body).ok()? else {
-            return Some(Self::default());
-        };
-        Some(Self::of(body))
+        Some(Self::of(Json::read(body)?.value()))
     }
 
-    /// Keeps only the beginning of its messages' text, which is searched for an answer.
-    pub fn shorten(&mut self) {
-        self.text.drain(..self.messages_at);
-        self.messages_at = 0;
-        // A prompt of one string is kept whole, because the answer comes after the earlier prompt.
-        if self.outline.words.is_empty() {
-            let end = (0..=SEARCHED.min(self.text.len()))
-                .rev()
-                .find(|&at| self.text.is_char_boundary(at));
-            self.text.truncate(end.unwrap_or_default());
-        }
-        self.text.shrink_to_fit();
-    }
-
-    fn of(mut body: Map<String, Value>) -> Self {
-        let mut tools = body.remove("tools").unwrap_or_default();
-        let mut system: Vec<Value> = [
+    fn of(body: Value<'_>) -> Self {
+        let tools = body.get("tools");
+        let system = [
             "system",
             "instructions",
             "systemInstruction",
             "system_instruction",
-        ]
-        .iter()
-        .filter_map(|name| body.remove(*name))
-        .filter(|value| !value.is_null())
-        .collect();
-        let mut messages = ["messages", "input", "contents"]
-            .iter()
-            .find_map(|name| body.remove(*name).filter(|value| !value.is_null()))
-            .map_or_else(Vec::new, |messages| match messages {
-                Value::Array(messages) => messages,
-                one => vec![one],
-            });
-        let one_string = matches!(messages[..], [Value::String(_)]);
-
-        std::iter::once(&mut tools)
-            .chain(&mut system)
-            .chain(&mut messages)
-            .for_each(normalize);
+        ];
+        let system = system.map(|name| body.get(name)).into_iter();
+        let mut system: Vec<Value<'_>> = system.filter(|value| !value.is_null()).collect();
+        let messages = ["messages", "input", "contents"];
+        let messages = messages.map(|name| body.get(name));
+        let messages: Vec<_> = match messages.into_iter().find(|value| !value.is_null()) {
+            Some(list) if list.is_array() => list.items().collect(),
+            one => one.into_iter().collect(),
+        };
         let instructions = messages
             .iter()
-            .take_while(|message| matches!(role(message), "system" | "developer"))
-            .count();
+            .take_while(|message| speaker(**message) == Speaker::System);
+        let (instructions, said) = messages.split_at(instructions.count());
+        system.extend(instructions);
+
         let mut text = String::new();
         if !tools.is_null() {
-            text.push_str(&tools.to_string());
+            tools.write(&mut text, is_compared);
         }
-        system.extend(messages.drain(..instructions));
-        for part in &system {
-            write_message(part, &mut text);
+        for part in system.iter().chain(said) {
+            write_message(*part, &mut text);
         }
-        let head = hash_of(&text);
-        let messages_at = text.len();
+        let mut outliner = Outliner::new(tools, &system);
+        if let Some(id) = body.get("previous_response_id").as_str() {
+            outliner.goes_on_after(id);
+        }
+        said.iter().for_each(|message| outliner.add(*message));
 
-        let mut outline = Outline {
-            head,
-            ..Outline::default()
+        let by = |speaker_: Speaker| {
+            let said = said.iter().rev().copied();
+            said.filter(move |message| speaker(*message) == speaker_)
         };
-        let (mut beginning, mut history, mut answered) = (head, 0, false);
-        for message in &messages {
-            let from = text.len();
-            write_message(message, &mut text);
-            answered |= is_answer(message);
-            let own = hash_of(&text[from..]);
-            beginning = hash_of(&(beginning, own));
-            history = hash_of(&(history, own));
-            outline.beginnings.push(beginning);
-            outline.histories.push(answered.then_some(history));
-        }
-        let shorter = messages.len().saturating_sub(BEGINNINGS);
-        outline.beginnings.drain(..shorter);
-        outline.histories.drain(..shorter);
-        if let (true, [Value::String(input)]) = (one_string, &messages[..]) {
-            outline.words = word_hashes(head, input);
-        }
-        let answers = messages.iter().rev().filter(|message| is_answer(message));
-        outline.answers = answers
-            .filter_map(|message| Excerpt::of(&plain_text(message)))
-            .take(ANSWERS)
-            .collect();
-        outline.answers.reverse();
-
-        let user = messages.iter().rev().filter(|message| is_users(message));
+        let typed = |message| first_words(texts(message).flat_map(typed));
+        let user = by(Speaker::User).find_map(typed);
+        let user = user.or_else(|| by(Speaker::User).find_map(|it| first_words(texts(it))));
         Self {
-            model: body.get("model").and_then(Value::as_str).map(str::to_owned),
-            stream: body.get("stream") == Some(&Value::Bool(true)),
-            tools: tool_names(&tools),
-            messages: instructions + messages.len(),
-            system: system
-                .iter()
-                .find_map(|part| first_words(&plain_text(part))),
-            user: user.map(plain_text).find_map(|text| first_words(&text)),
+            model: body.get("model").as_str().map(str::to_owned),
+            stream: body.get("stream").as_bool() == Some(true),
+            tools: tool_names(tools),
+            messages: messages.len(),
+            system: system.iter().find_map(|part| first_words(texts(*part))),
+            user,
+            recalls: by(Speaker::Assistant).find_map(|message| first_words(texts(message))),
             text,
-            messages_at,
-            outline,
+            outline: outliner.outline(),
         }
     }
 }
 
-/// Removes differences that make no difference to the model.
-fn normalize(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(normalize),
-        Value::Object(fields) => {
-            fields.remove("cache_control");
-            for (name, field) in fields.iter_mut() {
-                normalize(field);
-                if matches!(name.as_str(), "content" | "parts") {
-                    if let Some(text) = sole_text(field) {
-                        *field = Value::String(text);
-                    }
-                }
-            }
-        }
-        _ => {}
+/// Who a message is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaker {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+/// Returns who a message, or an item of the Responses format, is from. One without a role is the
+/// user's, unless it is an item of another type.
+pub(super) fn speaker(message: Value<'_>) -> Speaker {
+    match message.get("role").as_str().unwrap_or_default() {
+        "system" | "developer" => Speaker::System,
+        "assistant" | "model" => Speaker::Assistant,
+        "tool" | "function" => Speaker::Tool,
+        "user" => Speaker::User,
+        _ => match message.get("type").as_str() {
+            None | Some("message") => Speaker::User,
+            Some(kind) if kind == "reasoning" || kind.ends_with("_call") => Speaker::Assistant,
+            Some(_) => Speaker::Tool,
+        },
+    }
+}
+
+/// Returns whether a key is compared, and read by the model.
+pub(super) fn is_compared(key: &str) -> bool {
+    key != "cache_control"
+}
+
+/// Returns the content of a message.
+pub(super) fn content(message: Value<'_>) -> Value<'_> {
+    let content = message.get("content");
+    match content.is_null() {
+        true => message.get("parts"),
+        false => content,
     }
 }
 
 /// Returns the text of a list that contains one text and nothing else.
-fn sole_text(content: &Value) -> Option<String> {
-    let [Value::Object(block)] = &content.as_array()?[..] else {
+pub(super) fn sole_text(content: Value<'_>) -> Option<&str> {
+    let mut blocks = content.items();
+    let (block, None) = (blocks.next()?, blocks.next()) else {
         return None;
     };
-    let kind = block.get("type").map(Value::as_str);
-    let is_text = matches!(
-        kind,
-        None | Some(Some("text" | "input_text" | "output_text"))
-    );
-    let text = block.get("text")?.as_str()?;
-    (is_text && block.len() == 1 + usize::from(kind.is_some())).then(|| text.to_owned())
+    let plain = |(name, value): (&str, Value<'_>)| match name {
+        "type" => matches!(value.as_str(), Some("text" | "input_text" | "output_text")),
+        "text" => true,
+        name => !is_compared(name),
+    };
+    let text = block.get("text").as_str()?;
+    block.entries().all(plain).then_some(text)
 }
 
-fn role(message: &Value) -> &str {
-    message["role"].as_str().unwrap_or_default()
+/// Returns the texts of a message, without thoughts, calls of tools, and what tools answered.
+pub(super) fn texts(message: Value<'_>) -> impl Iterator<Item = &str> {
+    let content = match message.is_object() {
+        true => content(message),
+        // A list of blocks, such as a system prompt.
+        false => message,
+    };
+    let is_silent = speaker(message) == Speaker::Tool || is_thought(message);
+    let texts = [content.as_str(), message.get("text").as_str()].into_iter();
+    let blocks = content.items().filter(|block| !is_thought(*block));
+    let blocks = blocks.filter_map(|block| block.as_str().or(block.get("text").as_str()));
+    let texts = texts.flatten().chain(blocks);
+    texts.filter(move |text| !is_silent && !text.is_empty() && !is_of_billing(text))
 }
 
-/// Returns whether the model said it.
-fn is_answer(message: &Value) -> bool {
-    matches!(role(message), "assistant" | "model")
-        || matches!(
-            message["type"].as_str(),
-            Some("function_call" | "reasoning" | "custom_tool_call")
-        )
+/// Returns whether a text of the system prompt is Claude Code's note for billing, which differs
+/// from call to call.
+pub(super) fn is_of_billing(text: &str) -> bool {
+    text.starts_with("x-anthropic-billing-header")
 }
 
-/// Returns whether it is a message of the user. One without a role is, unless it is an item of
-/// another type.
-fn is_users(message: &Value) -> bool {
-    match role(message) {
-        "user" => true,
-        "" => matches!(message["type"].as_str(), None | Some("message")),
-        _ => false,
-    }
-}
-
-/// Returns whether it is the result of a tool or a search inside a message.
-fn is_result(block: &Value) -> bool {
-    let kind = block["type"].as_str();
-    kind.is_some_and(|kind| kind.ends_with("tool_result") || kind == "search_result")
+/// Returns whether a message or a block is a thought of the model, or was found by a tool.
+fn is_thought(block: Value<'_>) -> bool {
+    let kind = block.get("type").as_str().unwrap_or_default();
+    kind.contains("thinking")
+        || kind.starts_with("reasoning")
+        || kind.ends_with("tool_result")
+        || kind == "search_result"
+        || block.get("thought").as_bool() == Some(true)
 }
 
 /// Writes a message as text: its role, its content, then its other fields, so that the text of a
 /// message that grows begins with its earlier text.
-fn write_message(message: &Value, text: &mut String) {
-    match message {
-        Value::String(string) => {
-            text.push_str("user\n");
-            text.push_str(string);
+fn write_message(message: Value<'_>, text: &mut String) {
+    if let Some(string) = message.as_str() {
+        text.push_str("user\n");
+        text.push_str(string);
+    } else if message.is_object() {
+        let role = message.get("role").as_str().filter(|role| !role.is_empty());
+        text.push_str(role.or(message.get("type").as_str()).unwrap_or("user"));
+        text.push('\n');
+        let content = content(message);
+        match content.as_str().or_else(|| sole_text(content)) {
+            Some(content) => text.push_str(content),
+            None if content.is_null() => {}
+            None => content.write(text, is_compared),
         }
-        Value::Object(fields) => {
-            text.push_str(match role(message) {
-                "" => message["type"].as_str().unwrap_or("user"),
-                role => role,
-            });
-            text.push('\n');
-            for (name, field) in fields {
-                match (name.as_str(), field) {
-                    ("content" | "parts", Value::String(content)) => text.push_str(content),
-                    ("content" | "parts", content) => text.push_str(&content.to_string()),
-                    _ => {}
-                }
-            }
-            for (name, field) in fields {
-                // In the Responses format, a message may or may not have a type.
-                if !matches!(
-                    name.as_str(),
-                    "role" | "content" | "parts" | "type" | "id" | "status"
-                ) {
-                    text.push_str(name);
-                    text.push_str(&field.to_string());
-                }
-            }
+        for (name, field) in message.entries().filter(|(name, _)| is_own(name)) {
+            text.push_str(name);
+            field.write(text, is_compared);
         }
-        other => text.push_str(&other.to_string()),
+    } else {
+        message.write(text, is_compared);
     }
     text.push('\n');
 }
 
-/// Returns the texts of a message, without tool calls and their results.
-fn plain_text(message: &Value) -> String {
-    match message {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let texts: Vec<_> = parts
-                .iter()
-                .map(plain_text)
-                .filter(|text| !text.is_empty())
-                .collect();
-            texts.join("\n")
-        }
-        Value::Object(_) if is_result(message) => String::new(),
-        Value::Object(fields) => ["content", "parts", "text"]
-            .iter()
-            .find_map(|name| fields.get(*name))
-            .map(plain_text)
-            .unwrap_or_default(),
-        _ => String::new(),
-    }
+/// Returns whether a message's field says something, apart from its role and its content. In the
+/// Responses format, a message may or may not have a type, an id and a status.
+pub(super) fn is_own(name: &str) -> bool {
+    is_compared(name)
+        && !matches!(
+            name,
+            "role" | "content" | "parts" | "type" | "id" | "status"
+        )
 }
 
-/// Returns the beginning of a text, on one line.
-fn first_words(text: &str) -> Option<String> {
+/// Returns what a user typed of a text: what is outside of the blocks that a client adds, such as
+/// `<system-reminder>`, `<environment_details>` or `<session_context>`.
+fn typed(text: &str) -> impl Iterator<Item = &str> {
+    /// How many blocks of a text are left out.
+    const BLOCKS: usize = 64;
+
+    let mut rest = text;
+    let mut blocks = 0;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        while let Some(at) = rest[from..].find('<').filter(|_| blocks < BLOCKS) {
+            let begin = from + at;
+            blocks += 1;
+            if let Some(length) = block(&rest[begin..]) {
+                let before = &rest[..begin];
+                rest = &rest[begin + length..];
+                return Some(before);
+            }
+            from = begin + 1;
+        }
+        Some(std::mem::take(&mut rest))
+    })
+}
+
+/// Returns the length of the block that a text begins with, if it does.
+fn block(text: &str) -> Option<usize> {
+    let (name, _) = text.strip_prefix('<')?.split_once('>')?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+    // What a user may have typed, such as `<div>`, has one word.
+    if !name.contains(['-', '_']) || !name.chars().all(is_name) {
+        return None;
+    }
+    let end = format!("</{name}>");
+    Some(text.find(&end)? + end.len())
+}
+
+/// Returns the beginning of texts on one line.
+pub(super) fn first_words<'t>(texts: impl Iterator<Item = &'t str>) -> Option<String> {
     let mut words = String::new();
     let mut count = 0;
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
-        if word.is_empty() {
-            continue;
-        }
-        if !words.is_empty() {
-            words.push(' ');
-            count += 1;
-        }
-        for character in word.chars() {
+    let is_gap = |character: char| character.is_whitespace() || character.is_control();
+    let texts = texts.flat_map(|text| text.split(is_gap));
+    for word in texts.filter(|word| !word.is_empty()) {
+        let gap = (!words.is_empty()).then_some(' ');
+        for character in gap.into_iter().chain(word.chars()) {
             if count == WORDS {
                 words.push('…');
                 return Some(words);
@@ -347,55 +268,23 @@ fn first_words(text: &str) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-fn tool_names(tools: &Value) -> Vec<String> {
-    let name = |tool: &Value| {
-        let name = [&tool["name"], &tool["function"]["name"], &tool["type"]];
-        name.into_iter()
-            .find_map(Value::as_str)
-            .unwrap_or("?")
-            .to_owned()
+fn tool_names(tools: Value<'_>) -> Vec<String> {
+    let name = |tool: Value<'_>| {
+        let name = [
+            tool.get("name"),
+            tool.get("function").get("name"),
+            tool.get("type"),
+        ];
+        let name = name.into_iter().find_map(Value::as_str);
+        name.unwrap_or("?").to_owned()
     };
-    let tools = tools.as_array().map_or(&[][..], Vec::as_slice);
-    tools
-        .iter()
-        .flat_map(|tool| {
-            let declared = [
-                &tool["functionDeclarations"],
-                &tool["function_declarations"],
-            ];
-            match declared.into_iter().find_map(Value::as_array) {
-                Some(functions) => functions.iter().map(name).collect(),
-                None => vec![name(tool)],
-            }
-        })
-        .collect()
-}
-
-/// Returns the hashes of a string's beginnings, each of which ends where a word or a gap does.
-fn word_hashes(head: u64, text: &str) -> Vec<u64> {
-    if text.len() > LONGEST_STRING {
-        return vec![];
-    }
-    let mut hashes = vec![];
-    let (mut hash, mut from) = (head, 0);
-    let mut before = None;
-    let ends = text.char_indices().filter_map(|(at, character)| {
-        let now = Some(character.is_alphanumeric());
-        let end = before != now;
-        before = now;
-        end.then_some(at)
-    });
-    for end in ends.chain([text.len()]) {
-        hash = hash_of(&(hash, &text[from..end]));
-        hashes.push(hash);
-        from = end;
-    }
-    hashes
-}
-
-/// Returns a hash that is stable within one process; it is never stored.
-fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
+    let names = |tool: Value<'_>| {
+        let declared = ["functionDeclarations", "function_declarations"];
+        let declared = declared.map(|name| tool.get(name));
+        match declared.into_iter().find(|functions| functions.is_array()) {
+            Some(functions) => functions.items().map(name).collect(),
+            None => vec![name(tool)],
+        }
+    };
+    tools.items().flat_map(names).collect()
 }

@@ -3,8 +3,17 @@
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::Usage;
+use super::answer::{Answer, ToolCall, Usage};
 use super::endpoint::{Family, Format};
+use super::outcome::Frame;
+
+/// The words of which default replies are made.
+const WORDS: [&str; 32] = [
+    "amber", "basalt", "cedar", "cobalt", "copper", "coral", "ember", "falcon", "fjord", "garnet",
+    "glacier", "harbour", "heron", "indigo", "jasmine", "juniper", "lagoon", "lantern", "lichen",
+    "maple", "marble", "meadow", "nutmeg", "orchid", "otter", "pebble", "plover", "quartz",
+    "saffron", "thistle", "velvet", "willow",
+];
 
 /// What the model says.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +31,18 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// Returns the reply to a call without one of its own: words that no other call is answered
+    /// with, between two times the call's number.
+    pub(super) fn of_call(number: u64) -> Self {
+        // Five bits of a scrambled number (SplitMix64) for each word.
+        let mut bits = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        let words = [0, 5, 10, 15, 20].map(|shift| WORDS[(bits >> shift) as usize % WORDS.len()]);
+        Self::Text(format!("{number}: {}, {number}", words.join(" ")))
+    }
+
     /// Returns how many tokens it has. OpenCode's prices do not say how tokens are counted.
     pub(super) fn tokens(&self) -> u64 {
         match self {
@@ -35,7 +56,8 @@ impl Reply {
 pub(super) struct Completion<'a> {
     pub family: Family,
     pub format: Format,
-    pub number: usize,
+    /// The call's number.
+    pub number: u64,
     /// In seconds since 1970.
     pub created: u64,
     pub model: &'a str,
@@ -60,8 +82,9 @@ impl Completion<'_> {
         merged(answer, json!({"cost": self.cost}))
     }
 
-    /// Returns the answer as a stream, in the pieces in which it is sent. The cost comes last.
-    pub fn stream(&self) -> Vec<Bytes> {
+    /// Returns the answer as a stream, in the pieces in which it is sent. The cost comes last, after
+    /// the end for most clients.
+    pub fn stream(&self) -> Vec<Frame> {
         let cost = &self.cost;
         let ping = |name| (name, json!({"type": "ping", "cost": cost}));
         let (events, last) = match self.format {
@@ -73,15 +96,85 @@ impl Completion<'_> {
             Format::Messages => (self.message_events(), ping(Some("ping"))),
             Format::GenerateContent => (self.generated_chunks(), ping(None)),
         };
-        let mut frames: Vec<_> = events.into_iter().map(sse).collect();
+        let mut frames: Vec<_> = events
+            .into_iter()
+            .map(|event| Frame {
+                told: self.told_by(&event.1),
+                bytes: sse(event),
+            })
+            .collect();
         if self.format == Format::ChatCompletions {
             if self.family == Family::Inference {
-                frames.push(sse((None, self.inference_cost())));
+                frames.push(sse((None, self.inference_cost())).into());
             }
-            frames.push(Bytes::from_static(b"data: [DONE]\n\n"));
+            frames.push(Bytes::from_static(b"data: [DONE]\n\n").into());
         }
-        frames.push(sse(last));
+        frames.push(sse(last).into());
         frames
+    }
+
+    /// Returns the answer's id.
+    pub fn answer_id(&self) -> String {
+        self.id(match self.format {
+            Format::ChatCompletions => "chatcmpl-",
+            Format::Responses => "resp_",
+            Format::Messages => "message_",
+            Format::GenerateContent => "response-",
+        })
+    }
+
+    /// Returns the call of a tool that it consists of, if it is one.
+    pub fn tool_call(&self) -> Option<ToolCall> {
+        let Reply::ToolCall { name, arguments } = self.reply else {
+            return None;
+        };
+        Some(ToolCall {
+            id: Some(self.id("call_")).filter(|_| self.format != Format::GenerateContent),
+            name: name.clone(),
+            arguments: arguments.to_string(),
+        })
+    }
+
+    /// Returns what a client learns from an event of a stream.
+    fn told_by(&self, event: &Value) -> Answer {
+        let (text, usage, call_ends) = match self.format {
+            Format::ChatCompletions => (
+                event.pointer("/choices/0/delta/content"),
+                event.get("usage"),
+                event
+                    .pointer("/choices/0/finish_reason")
+                    .is_some_and(Value::is_string),
+            ),
+            Format::Responses => (
+                event
+                    .get("delta")
+                    .filter(|_| event["type"] == "response.output_text.delta"),
+                event.pointer("/response/usage"),
+                event["type"] == "response.output_item.done",
+            ),
+            Format::Messages => (
+                event.pointer("/delta/text"),
+                event.pointer("/message/usage"),
+                event["type"] == "content_block_stop",
+            ),
+            Format::GenerateContent => {
+                let part = "/candidates/0/content/parts/0";
+                (
+                    event.pointer(&format!("{part}/text")),
+                    event.get("usageMetadata"),
+                    event.pointer(&format!("{part}/functionCall")).is_some(),
+                )
+            }
+        };
+        let mut told = Answer {
+            // The first event has it.
+            id: Some(self.answer_id()),
+            usage: usage.filter(|usage| usage.is_object()).map(|_| self.usage),
+            tool_calls: self.tool_call().filter(|_| call_ends).into_iter().collect(),
+            ..Answer::default()
+        };
+        told.say(text.and_then(Value::as_str).unwrap_or_default());
+        told
     }
 
     fn id(&self, prefix: &str) -> String {
@@ -113,7 +206,7 @@ impl Completion<'_> {
             }),
         };
         json!({
-            "id": self.id("chatcmpl-"),
+            "id": self.answer_id(),
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
@@ -127,7 +220,7 @@ impl Completion<'_> {
             (
                 None,
                 json!({
-                    "id": self.id("chatcmpl-"),
+                    "id": self.answer_id(),
                     "object": "chat.completion.chunk",
                     "created": self.created,
                     "model": self.model,
@@ -197,7 +290,7 @@ impl Completion<'_> {
     fn response(&self, status: &str) -> Value {
         let done = status == "completed";
         json!({
-            "id": self.id("resp_"),
+            "id": self.answer_id(),
             "object": "response",
             "created_at": self.created,
             "status": status,
@@ -316,7 +409,7 @@ impl Completion<'_> {
 
     fn message(&self, content: Vec<Value>, stop_reason: Option<&str>) -> Value {
         json!({
-            "id": self.id("message_"),
+            "id": self.answer_id(),
             "type": "message",
             "role": "assistant",
             "model": self.model,
@@ -409,7 +502,7 @@ impl Completion<'_> {
                 "totalTokenCount": self.usage.prompt + self.usage.output,
             },
             "modelVersion": self.model,
-            "responseId": self.id("response-"),
+            "responseId": self.answer_id(),
         })
     }
 

@@ -1,15 +1,15 @@
 //! A call as a gateway saw it, and its marks.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use hyper::body::Bytes;
 
-use super::answer::{Answer, Usage};
+use super::answer::{Answer, End, Usage};
 use super::endpoint::Call;
-use super::prompt::Prompt;
+use super::prompt::{Prompt, first_words};
 use crate::{header, session};
 
 /// A request, what it asks for, and how it was answered.
@@ -27,7 +27,7 @@ pub struct SeenRequest {
     /// All headers. Those that may carry a key are marked as sensitive, so that `Debug` does not
     /// print them.
     pub headers: HeaderMap,
-    /// The body as it came, unless it was not read or is no longer [kept](Limits::bodies).
+    /// The body as it came, unless it was not read or is no longer [kept](super::Limits::bodies).
     pub body: Option<Bytes>,
 
     /// The session, from `x-opencode-session` or another name that the gateway accepts.
@@ -51,9 +51,14 @@ pub struct SeenRequest {
     pub messages: usize,
     /// The first words of the system prompt.
     pub system: Option<String>,
-    /// The first words of the user's last message.
+    /// The first words that the user typed last.
     pub prompt: Option<String>,
 
+    /// The first words of the model's last message in the prompt.
+    pub recalls: Option<String>,
+
+    /// The first words of the answer.
+    pub said: Option<String>,
     /// The provider that was picked, unless the request was refused before that.
     pub provider: Option<String>,
     /// The status of the answer, once there is one.
@@ -70,8 +75,19 @@ pub struct SeenRequest {
     pub output_tokens: u64,
     /// What the gateway bills, in US dollars, if its answer says so.
     pub cost: Option<f64>,
+    /// The failure that the test gateway was told to answer with, in words.
+    pub failure: Option<String>,
+    /// How its answer ended, once it has, as far as its gateway or proxy has said.
+    pub end: Option<End>,
+    /// How long it took until its status was known.
+    pub answered_after: Option<Duration>,
+    /// How long it took until its answer ended.
+    pub ended_after: Option<Duration>,
 
-    /// The number of the request whose prompt this one continues.
+    /// Whether it asks a model, and what it asks could not be read: its body is no JSON, is
+    /// compressed, or was not kept. Then its conversation is not judged.
+    pub unread: bool,
+    /// The number of the request whose conversation this one continues.
     pub continues: Option<u64>,
     /// What stands out in it.
     pub marks: Vec<Mark>,
@@ -104,6 +120,19 @@ pub enum Mark {
         conversation: u64,
         /// The number of the request that the other one began with.
         other: u64,
+        /// Whether this conversation was there before the other one went on. If not, its first
+        /// message may be an edit of the other one's; if so, the two take turns.
+        back: bool,
+    },
+    /// It continues nothing, and contains an answer that was given in exactly one other session: a
+    /// helper call under an id of its own, such as one for a summary, or a conversation that goes on
+    /// from its summary in a new session. It may also be a text that a user or an agent passed on, so
+    /// it is not a [fault](Self::is_fault) in itself.
+    Quotes {
+        /// The number of the request that was answered so.
+        call: u64,
+        /// The session of that request.
+        session: String,
     },
     /// It is in [`Session::process`](crate::Session), the session of the whole process: right for a
     /// program with one conversation, wrong for a server. Not a [fault](Self::is_fault) in itself.
@@ -111,7 +140,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// Returns its name: `missing`, `doubled`, `malformed`, `moved`, `shared` or `process`.
+    /// Returns its name: `missing`, `doubled`, `malformed`, `moved`, `shared`, `quotes` or `process`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -119,18 +148,24 @@ impl Mark {
             Self::Malformed => "malformed",
             Self::Moved { .. } => "moved",
             Self::Shared { .. } => "shared",
+            Self::Quotes { .. } => "quotes",
             Self::ProcessSession => "process",
         }
     }
 
     /// Returns whether it is wrong in any program.
     pub fn is_fault(&self) -> bool {
-        !matches!(self, Self::ProcessSession)
+        !matches!(self, Self::Quotes { .. } | Self::ProcessSession)
     }
 
     /// Returns whether it may be a fork: a conversation that goes on in a session new to it.
     pub fn may_be_fork(&self) -> bool {
         matches!(self, Self::Moved { back: false, .. })
+    }
+
+    /// Returns whether it may be an edit: a conversation whose first message was changed.
+    pub fn may_be_edit(&self) -> bool {
+        matches!(self, Self::Shared { back: false, .. })
     }
 }
 
@@ -160,10 +195,22 @@ impl fmt::Display for Mark {
             Self::Shared {
                 conversation,
                 other,
-            } => write!(
+                back,
+            } => {
+                write!(
+                    f,
+                    "shared: its session contains the conversation that began with \
+                    #{conversation} and the one that began with #{other}"
+                )?;
+                f.write_str(match back {
+                    true => ", by turns",
+                    false => ", or this is an edit of its first message",
+                })
+            }
+            Self::Quotes { call, session } => write!(
                 f,
-                "shared: its session contains the conversation that began with #{conversation} \
-                and the one that began with #{other}"
+                "quotes the answer to #{call}, which was in session {session}: \
+                a helper call outside of that session, or a text that was passed on"
             ),
             Self::ProcessSession => f.write_str("in the process's session"),
         }
@@ -181,6 +228,7 @@ impl SeenRequest {
             .map(HeaderName::from_static)
             .find(|name| value(&headers, name).is_some());
         let session_name = session_name.as_ref();
+        let unread = prompt.is_none();
         let empty = Prompt::default();
         let prompt = prompt.unwrap_or(&empty);
         let model = call.as_ref().and_then(|call| call.model.clone());
@@ -201,6 +249,8 @@ impl SeenRequest {
             messages: prompt.messages,
             system: prompt.system.clone(),
             prompt: prompt.user.clone(),
+            recalls: prompt.recalls.clone(),
+            said: None,
             provider: None,
             status: None,
             error: None,
@@ -209,11 +259,18 @@ impl SeenRequest {
             cached_tokens: 0,
             output_tokens: 0,
             cost: None,
+            failure: None,
+            end: None,
+            answered_after: None,
+            ended_after: None,
+            unread: false,
             continues: None,
             marks: vec![],
             headers,
         };
+        request.unread = unread && request.asks_a_model();
         let mark = match (session_name, &request.session) {
+            _ if !request.asks_a_model() => None,
             (Some(name), _) if request.headers.get_all(name).iter().count() > 1 => {
                 Some(Mark::Doubled)
             }
@@ -225,18 +282,17 @@ impl SeenRequest {
             {
                 Some(Mark::ProcessSession)
             }
-            (_, None) if request.asks_a_model() => Some(Mark::Missing),
+            (_, None) => Some(Mark::Missing),
             _ => None,
         };
         request.marks.extend(mark);
         request
     }
 
-    /// Returns whether it asks a model, and so needs a session. One for the list of models does
-    /// not.
+    /// Returns whether it is a call: whether it asks a model, and so needs a session. Its path says
+    /// so. A request for the list of models, to count tokens or to open a WebSocket does not.
     pub fn asks_a_model(&self) -> bool {
-        self.method == Method::POST
-            && (self.model.is_some() || Call::at_end_of(&self.path).is_some())
+        self.method == Method::POST && Call::at_end_of(&self.path).is_some()
     }
 
     /// Returns whether one of its marks is a [fault](Mark::is_fault).
@@ -250,9 +306,12 @@ impl SeenRequest {
         self.error.is_some() || status.is_some_and(|s| s.is_client_error() || s.is_server_error())
     }
 
-    /// Returns whether it has a fault or was refused.
+    /// Returns whether it is a call that has a fault, was refused, or [quotes](Mark::Quotes) another
+    /// session.
     pub fn stands_out(&self) -> bool {
-        self.has_fault() || self.is_refused()
+        let quotes = |mark: &Mark| matches!(mark, Mark::Quotes { .. });
+        let stands_out = self.has_fault() || self.is_refused() || self.marks.iter().any(quotes);
+        self.asks_a_model() && stands_out
     }
 
     /// Returns what kind of call it looks like: `title`, `summary`, `commit message` or `call`, or,
@@ -315,7 +374,19 @@ impl SeenRequest {
         update(&mut self.error, &answer.error);
         update(&mut self.error_message, &answer.error_message);
         update(&mut self.provider, &answer.provider);
+        if let Some(text) = &answer.text {
+            self.said = first_words([text.as_str()].into_iter());
+        }
         update(&mut self.cost, &answer.cost);
+        update(&mut self.failure, &answer.failure);
+        update(&mut self.end, &answer.end);
+        let after = self.at.elapsed().unwrap_or_default();
+        if self.status.is_some() {
+            self.answered_after.get_or_insert(after);
+        }
+        if self.end.is_some() {
+            self.ended_after.get_or_insert(after);
+        }
         if let Some(Usage {
             prompt,
             cached,
@@ -345,11 +416,20 @@ impl fmt::Display for SeenRequest {
             (Some(status), None) => write!(f, ", answered {status}")?,
             (Some(status), Some(error)) => write!(f, ", answered {status} ({error})")?,
         }
+        if self.unread {
+            f.write_str("; its prompt could not be read")?;
+        }
         for mark in self.marks.iter().filter(|mark| **mark != Mark::Missing) {
             write!(f, "; {mark}")?;
         }
         Ok(())
     }
+}
+
+/// Returns the agent that made a call, if it names itself: Claude Code's agents share a session.
+pub(super) fn agent(headers: &HeaderMap) -> Option<String> {
+    const AGENT: HeaderName = HeaderName::from_static("x-claude-code-agent-id");
+    value(headers, &AGENT)
 }
 
 /// Copies a header, and marks it as sensitive if it may carry a key.

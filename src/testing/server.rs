@@ -1,17 +1,17 @@
 //! The gateway's sockets.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{io, mem, vec};
 
 use http::header::EXPECT;
 use http::request::Parts;
-use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::service::service_fn;
@@ -21,8 +21,9 @@ use hyper_util::server::conn::auto;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::answer::{Answer, End};
 use super::log::{Log, Unrecorded};
-use super::outcome::Outcome;
+use super::outcome::{Frame, Outcome};
 use super::state::State;
 
 /// How long a connection may take to bring a request's headers before it is closed, including the
@@ -159,7 +160,7 @@ async fn serve(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
     }
 }
 
-type Body = Either<Full<Bytes>, Channel<Bytes, Closed>>;
+type Body = Either<Full<Bytes>, Pieces>;
 
 /// The error that makes hyper close a connection.
 #[derive(Debug, thiserror::Error)]
@@ -178,27 +179,45 @@ async fn answer(
 ) -> Result<Response<Body>, Closed> {
     let (head, body) = request.into_parts();
     let body = receive(&head, body, service.body).await?;
-    let outcome = match &service.state {
-        None => stranger(head, body, &service),
-        Some(state) => {
-            let (head, unrecorded, whole) = read(head, body).await?;
-            let outcome = match whole {
-                true => lock(state).decide(&head, &unrecorded),
-                false => Outcome::too_large(service.body),
-            };
-            service.log.push(unrecorded, Some(&outcome.answer));
-            outcome
-        }
+    let (head, unrecorded, whole) = read(head, body).await?;
+    let number = service.log.number();
+    let mut outcome = match &service.state {
+        // A server that is not the gateway.
+        None => Outcome::json(&serde_json::json!({})),
+        Some(state) if whole => lock(state).decide(number, &head, &unrecorded),
+        Some(_) => Outcome::too_large(service.body),
     };
+    outcome.answer.end = Some(match outcome.answer.status {
+        Some(_) => End::Whole,
+        None => End::Cut,
+    });
+    let mut sent = Sent {
+        log: service.log.clone(),
+        number,
+        so_far: Answer {
+            provider: outcome.answer.provider.clone(),
+            failure: outcome.answer.failure.clone(),
+            ..Answer::default()
+        },
+        whole: mem::take(&mut outcome.answer),
+        is_recorded: false,
+    };
+    let in_pieces = outcome.frames.len() > 1 || outcome.cut;
     // Even a sleep of no time takes up to a millisecond.
-    if !outcome.delay.is_zero() {
+    if outcome.delay.is_zero() {
+        let answer = sent.head(in_pieces);
+        service.log.push(number, unrecorded, Some(&answer));
+    } else {
+        service.log.push(number, unrecorded, Some(&sent.so_far));
+        // If the client leaves, this is as far as it comes.
         tokio::time::sleep(outcome.delay).await;
+        let answer = sent.head(in_pieces);
+        service.log.answer(number, &answer);
     }
-    let status = outcome.answer.status.ok_or(Closed::OnPurpose)?;
     let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.headers_mut() = outcome.headers.clone();
-    Ok(response.map(|()| body_of(outcome)))
+    *response.status_mut() = sent.whole.status.ok_or(Closed::OnPurpose)?;
+    *response.headers_mut() = mem::take(&mut outcome.headers);
+    Ok(response.map(|()| body_of(outcome, in_pieces.then_some(sent))))
 }
 
 /// Receives a body in the pieces in which it comes; returns `None` if it is longer than the limit.
@@ -246,60 +265,201 @@ async fn read(head: Parts, body: Option<Vec<Bytes>>) -> Result<(Parts, Unrecorde
     })
 }
 
-/// Returns the answer of a server that is not the gateway.
-fn stranger(head: Parts, body: Option<Vec<Bytes>>, service: &Service) -> Outcome {
-    let outcome = Outcome::json(&serde_json::json!({}));
-    let body = body.map(|pieces| pieces.concat().into());
-    let unrecorded = Unrecorded::read(&head, body);
-    service.log.push(unrecorded, Some(&outcome.answer));
-    outcome
-}
-
+/// Returns a body that is sent in pieces, with a record of them, or as a whole.
 fn body_of(
     Outcome {
         mut frames, cut, ..
     }: Outcome,
+    sent: Option<Sent>,
 ) -> Body {
-    if frames.len() <= 1 && !cut {
-        return Either::Left(Full::new(frames.pop().unwrap_or_default()));
-    }
-    let half = if cut {
-        half_of(&mut frames)
-    } else {
-        frames.len()
+    let Some(sent) = sent else {
+        let frame = frames.pop().unwrap_or_default();
+        return Either::Left(Full::new(frame.bytes));
     };
-    let (mut sender, channel) = Channel::new(1);
-    tokio::spawn(async move {
-        for frame in frames.into_iter().take(half) {
-            // It fails if the client has left.
-            if sender.send_data(frame).await.is_err() {
-                return;
-            }
-            // Lets the connection send this piece before the next one comes.
-            tokio::task::yield_now().await;
-        }
-        if cut {
-            sender.abort(Closed::OnPurpose);
-        }
-    });
-    Either::Right(channel)
+    if cut {
+        halve(&mut frames);
+    }
+    Either::Right(Pieces {
+        frames: frames.into_iter(),
+        cut,
+        pause: false,
+        sent,
+    })
 }
 
-/// Returns how many pieces are half of the body, after splitting a body of one piece.
-fn half_of(frames: &mut Vec<Bytes>) -> usize {
-    if let [whole] = &mut frames[..] {
-        let second = whole.split_off(whole.len() / 2);
-        frames.push(second);
+/// A body that is sent in pieces.
+struct Pieces {
+    frames: vec::IntoIter<Frame>,
+    /// Whether the connection is closed at the end.
+    cut: bool,
+    /// Whether to wait, so that the connection sends one piece before the next one comes.
+    pause: bool,
+    sent: Sent,
+}
+
+/// What was sent of an answer, and where it is recorded.
+struct Sent {
+    log: Log,
+    number: u64,
+    whole: Answer,
+    so_far: Answer,
+    is_recorded: bool,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Closed;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Closed>>> {
+        if mem::replace(&mut self.pause, false) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match self.frames.next() {
+            Some(frame) => {
+                self.pause = true;
+                // The last one has the cost alone. Clients that stop at the one before it, such as
+                // `[DONE]`, have the whole answer.
+                let is_whole = self.frames.len() <= 1 && !self.cut;
+                self.sent.add(frame.told);
+                if is_whole {
+                    self.sent.record(End::Whole);
+                }
+                Poll::Ready(Some(Ok(hyper::body::Frame::data(frame.bytes))))
+            }
+            None if self.cut => {
+                self.sent.record(End::Cut);
+                Poll::Ready(Some(Err(Closed::OnPurpose)))
+            }
+            None => Poll::Ready(None),
+        }
     }
-    frames.len() / 2
+}
+
+impl Sent {
+    /// Returns what is known once the head is sent: all, unless the body is sent in pieces.
+    fn head(&mut self, in_pieces: bool) -> Answer {
+        if in_pieces && self.whole.status.is_some() {
+            self.so_far.status = self.whole.status;
+            return self.so_far.clone();
+        }
+        self.is_recorded = true;
+        self.whole.clone()
+    }
+
+    fn add(&mut self, told: Answer) {
+        let so_far = &mut self.so_far;
+        so_far.say(told.text.as_deref().unwrap_or_default());
+        so_far.usage = told.usage.or(so_far.usage);
+        so_far.id = told.id.or(so_far.id.take());
+        so_far.tool_calls.extend(told.tool_calls);
+    }
+
+    fn record(&mut self, end: End) {
+        if !mem::replace(&mut self.is_recorded, true) {
+            let answer = match end {
+                End::Whole => &mut self.whole,
+                End::ClientLeft | End::Cut => &mut self.so_far,
+            };
+            answer.end = Some(end);
+            self.log.answer(self.number, answer);
+        }
+    }
+}
+
+impl Drop for Sent {
+    /// If the client left in the middle, it has what was sent so far.
+    fn drop(&mut self) {
+        self.record(End::ClientLeft);
+    }
+}
+
+/// Leaves half of the pieces of a body, after splitting a body of one piece.
+fn halve(frames: &mut Vec<Frame>) {
+    if let [whole] = &mut frames[..] {
+        let second = whole.bytes.split_off(whole.bytes.len() / 2);
+        frames.push(second.into());
+    }
+    frames.truncate(frames.len() / 2);
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
+    use std::task::Waker;
 
+    use http::Request;
+    use hyper::body::Body as _;
+
+    use super::super::answer::Usage;
     use super::*;
+
+    #[test]
+    fn what_was_sent_of_a_stream_is_recorded_and_its_cost_is_no_part_of_it() {
+        let usage = Usage {
+            prompt: 7,
+            ..Usage::default()
+        };
+        let frame = |text: &str, usage| Frame {
+            bytes: Bytes::from_static(b"data: "),
+            told: Answer {
+                text: Some(text.to_owned()),
+                usage,
+                ..Answer::default()
+            },
+        };
+        for (cut, sent, recorded, cost) in [
+            (false, 0, 0, None),
+            (false, 1, 0, None),
+            (false, 2, 7, None),
+            (false, 3, 7, Some(0.5)),
+            (false, 4, 7, Some(0.5)),
+            (true, 4, 7, None),
+        ] {
+            let log = Log::default();
+            let (head, body) = Request::post("/zen/v1/messages")
+                .body("{}")
+                .unwrap()
+                .into_parts();
+            let number = log.record(&head, body);
+            let frames = vec![
+                frame("Yes.", None),
+                frame("", Some(usage)),
+                frame("", None),
+                frame("", None),
+            ];
+            let mut pieces = Pieces {
+                frames: frames.into_iter(),
+                cut,
+                pause: false,
+                sent: Sent {
+                    log: log.clone(),
+                    number,
+                    whole: Answer {
+                        usage: Some(usage),
+                        cost: Some(0.5),
+                        ..Answer::default()
+                    },
+                    so_far: Answer::default(),
+                    is_recorded: false,
+                },
+            };
+            let mut context = Context::from_waker(Waker::noop());
+            let mut polled = 0;
+            while polled < sent {
+                let frame = Pin::new(&mut pieces).poll_frame(&mut context);
+                polled += usize::from(frame.is_ready());
+            }
+            drop(pieces);
+            let seen = log.get(number).unwrap();
+            let told = (seen.prompt_tokens, seen.cost);
+            assert_eq!(told, (recorded, cost), "{sent}, {cut}");
+        }
+    }
 
     #[test]
     fn a_connection_that_brings_no_headers_is_closed() {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::Usage;
 use super::cache::{Conversations, Id};
-use super::endpoint::{Asks, Call, Credential, Endpoint, NotFound};
+use super::endpoint::{Asks, Call, Credential, Endpoint, Family, NotFound};
 use super::failure::Failure;
 use super::log::{Limits, Unrecorded};
 use super::outcome::Outcome;
@@ -31,13 +31,11 @@ pub(super) struct State {
     pub providers: HashMap<String, Vec<Provider>>,
     /// The providers of every other model.
     pub default_providers: Vec<Provider>,
-    failures: VecDeque<Scripted<Failure>>,
+    failures: VecDeque<Scripted<FailTo>>,
     replies: VecDeque<Scripted<Reply>>,
     conditional: Vec<Scripted<ReplyTo>>,
     /// How many requests were redirected.
     pub redirected: usize,
-    /// How many answers it has given, so that each one gets an id of its own.
-    answered: usize,
     conversations: Conversations,
 }
 
@@ -51,10 +49,25 @@ struct Scripted<T> {
     by: &'static Location<'static>,
 }
 
-/// A reply for each request that meets a condition.
+/// What a call must meet.
+pub(super) type Condition = Box<dyn Fn(&SeenRequest) -> bool + Send>;
+
+/// A reply for each call that meets a condition.
 struct ReplyTo {
-    meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
+    meets: Condition,
     reply: Reply,
+}
+
+/// A failure for calls that meet a condition, if there is one.
+struct FailTo {
+    meets: Option<Condition>,
+    failure: Failure,
+}
+
+impl fmt::Debug for FailTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
+    }
 }
 
 impl fmt::Debug for ReplyTo {
@@ -76,17 +89,6 @@ impl<T: fmt::Debug> Scripted<T> {
     }
 }
 
-/// Takes the first one of a queue.
-fn take_next<T: Clone>(queue: &mut VecDeque<Scripted<T>>) -> Option<T> {
-    let first = queue.front_mut()?;
-    first.count -= 1;
-    let what = first.what.clone();
-    if first.count == 0 {
-        queue.pop_front();
-    }
-    Some(what)
-}
-
 impl State {
     pub fn new(keys: Vec<String>, default_providers: Vec<Provider>, limits: &Limits) -> Self {
         Self {
@@ -98,15 +100,35 @@ impl State {
             replies: VecDeque::new(),
             conditional: vec![],
             redirected: 0,
-            answered: 0,
             conversations: Conversations::new(limits.prompts, limits.cache),
         }
     }
 
-    /// Applies a failure to the next `count` calls that would otherwise succeed.
-    pub fn fail_next(&mut self, count: usize, what: Failure, by: &'static Location<'static>) {
+    /// Applies a failure to the next `count` calls that would otherwise succeed, and that meet the
+    /// condition, if there is one.
+    pub fn fail(
+        &mut self,
+        count: usize,
+        meets: Option<Condition>,
+        failure: Failure,
+        by: &'static Location<'static>,
+    ) {
+        let what = FailTo { meets, failure };
         let scripted = Scripted { what, count, by };
         self.failures.extend((count > 0).then_some(scripted));
+    }
+
+    /// Takes the first failure of those that are for a request.
+    fn take_failure(&mut self, is_for: impl Fn(&FailTo) -> bool) -> Option<Failure> {
+        let mut failures = self.failures.iter();
+        let at = failures.position(|scripted| is_for(&scripted.what))?;
+        let scripted = &mut self.failures[at];
+        scripted.count -= 1;
+        let failure = scripted.what.failure.clone();
+        if scripted.count == 0 {
+            self.failures.remove(at);
+        }
+        Some(failure)
     }
 
     /// Answers the next call that succeeds with this reply.
@@ -115,19 +137,17 @@ impl State {
     }
 
     /// Answers each call that succeeds and meets a condition with this reply.
-    pub fn reply_to(
-        &mut self,
-        meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
-        reply: Reply,
-        by: &'static Location<'static>,
-    ) {
+    pub fn reply_to(&mut self, meets: Condition, reply: Reply, by: &'static Location<'static>) {
         let what = ReplyTo { meets, reply };
         self.conditional.push(Scripted { what, count: 1, by });
     }
 
     /// Describes each failure and each reply that no call has met.
     pub fn unused(&self) -> Vec<String> {
-        let failures = self.failures.iter().map(|it| it.unused("fail_next"));
+        let failures = self.failures.iter().map(|it| match it.what.meets {
+            None => it.unused("fail_next"),
+            Some(_) => it.unused("fail_to"),
+        });
         let replies = self.replies.iter().map(|it| it.unused("reply_next"));
         let conditional = self.conditional.iter().map(|it| it.unused("reply_to"));
         failures
@@ -138,43 +158,67 @@ impl State {
     }
 
     /// Decides on a request.
-    pub fn decide(&mut self, head: &Parts, unrecorded: &Unrecorded) -> Outcome {
-        self.answer(head, unrecorded)
+    pub fn decide(&mut self, number: u64, head: &Parts, unrecorded: &Unrecorded) -> Outcome {
+        self.answer(number, head, unrecorded)
             .unwrap_or_else(|refusal| *refusal)
     }
 
-    fn answer(&mut self, head: &Parts, unrecorded: &Unrecorded) -> Result<Outcome, Box<Outcome>> {
+    fn answer(
+        &mut self,
+        number: u64,
+        head: &Parts,
+        unrecorded: &Unrecorded,
+    ) -> Result<Outcome, Box<Outcome>> {
         let (method, path) = (&head.method, head.uri.path());
         if method == Method::OPTIONS {
             return Ok(Outcome::preflight());
+        }
+        if Endpoint::is_call_by_websocket(head) {
+            return Err(Outcome::upgrade_required().into());
         }
         let Some(endpoint) = Endpoint::of(method, path) else {
             let message = NotFound { method, path }.to_string();
             let refusal = Outcome::error(StatusCode::NOT_FOUND, "NotFoundError", &message);
             return Err(refusal.into());
         };
-        let plain = match &endpoint.asks {
-            Asks::Model(call) => return self.complete(head, &endpoint, call, unrecorded),
-            Asks::Models if !endpoint.lists_models_with_a_key() => {
-                return Ok(Outcome::json(&self.model_list()));
+        match &endpoint.asks {
+            Asks::Model(call) => self.complete(number, head, &endpoint, call, unrecorded),
+            Asks::Models { key } => {
+                if *key {
+                    self.workspace(head, &endpoint)?;
+                }
+                let list = Outcome::json(&self.model_list());
+                Ok(match endpoint.go {
+                    true => list.for_any_origin(),
+                    false => list,
+                })
             }
-            Asks::Models => self.model_list(),
-            Asks::Usage => usage_of_limits(),
-            Asks::SystemOne => json!({"object": "classification", "label": "none", "score": 0.0}),
+            Asks::Usage => {
+                let workspace = self.workspace(head, &endpoint)?;
+                let refused = self
+                    .take_failure(|it| it.failure == Failure::Entitlement && it.meets.is_none());
+                if let Some(refusal) = refused.as_ref().and_then(Failure::outcome) {
+                    return Err(refusal.into());
+                }
+                Ok(Outcome::json(&usage_of_limits(&workspace)))
+            }
+            Asks::SystemOne => {
+                self.workspace(head, &endpoint)?;
+                let label = json!({"object": "classification", "label": "none", "score": 0.0});
+                Ok(Outcome::json(&label))
+            }
             Asks::Gone => {
                 let message = "The paths under /inference/v1 are gone. \
                     Use those under /inference/openai/v1 and /inference/anthropic/v1.";
-                let refusal = Outcome::error(StatusCode::GONE, "GoneError", message);
-                return Err(refusal.into());
+                Err(Outcome::error(StatusCode::GONE, "GoneError", message).into())
             }
-        };
-        self.workspace(head, &endpoint)?;
-        Ok(Outcome::json(&plain))
+        }
     }
 
     /// Answers a call to a model.
     fn complete(
         &mut self,
+        number: u64,
         head: &Parts,
         endpoint: &Endpoint,
         call: &Call,
@@ -182,17 +226,28 @@ impl State {
     ) -> Result<Outcome, Box<Outcome>> {
         let prompt = prompt.as_ref().ok_or_else(Outcome::internal_error)?;
         let model = self.model(request)?;
-        let workspace = self.workspace(head, endpoint)?;
-        if request.session.is_none() && (endpoint.go || is_free(&model)) {
+        let has_key = !keys(head, endpoint).is_empty();
+        let workspace = self.workspace(head, endpoint);
+        // Reported: a wrong key is refused as such, and no key like a right one.
+        if is_free(&model) && (workspace.is_ok() || !has_key) {
+            return Err(Outcome::free_tier().into());
+        }
+        let workspace = workspace?;
+        if request.session.is_none() && endpoint.go {
             return Err(Outcome::missing_session().into());
         }
         let sticky = request.session.clone().unwrap_or(workspace);
         let id = Id { model, sticky };
-        let provider = self.provider(&id).ok_or_else(Outcome::unavailable)?;
+        let provider = self.provider(&id);
+        let provider = provider.ok_or_else(|| model_error("No provider available"))?;
 
-        let failure = take_next(&mut self.failures);
+        let failure = self.take_failure(|it| match &it.meets {
+            None => true,
+            Some(meets) => meets(request),
+        });
         if let Some(mut outcome) = failure.as_ref().and_then(Failure::outcome) {
             outcome.answer.provider = Some(provider);
+            outcome.answer.failure = failure.as_ref().map(Failure::to_string);
             self.redirected += usize::from(matches!(failure, Some(Failure::Redirect { .. })));
             return Err(outcome.into());
         }
@@ -202,20 +257,17 @@ impl State {
                 scripted.count = 0;
                 scripted.what.reply.clone()
             }
-            None => take_next(&mut self.replies).unwrap_or_else(|| {
-                let model = &id.model;
-                Reply::Text(format!(
-                    "The test gateway answers for {model} by {provider}."
-                ))
-            }),
+            None => match self.replies.pop_front() {
+                Some(scripted) => scripted.what,
+                None => Reply::of_call(number),
+            },
         };
         let mut usage = self.usage(&id, &provider, prompt);
         usage.output = reply.tokens();
-        self.answered += 1;
         let completion = Completion {
             family: endpoint.family,
             format: call.format,
-            number: self.answered,
+            number,
             created: seconds_since_1970(),
             cost: cost(&id.model, usage),
             model: &id.model,
@@ -226,11 +278,23 @@ impl State {
             true => Outcome::stream(completion.stream()),
             false => Outcome::json(&completion.json()),
         };
-        outcome.answer.cost = completion.cost.parse().ok();
+        if endpoint.family == Family::Inference {
+            outcome = outcome.and([
+                ("x-opencode-log-id", &format!("log_{number}")),
+                ("x-opencode-endpoint-id", &provider),
+                ("x-opencode-upstream-model-id", &id.model),
+            ]);
+        }
+        // The answer of a model without a known price says 0, as the real gateway's does.
+        let has_price = Price::of(&id.model).is_some();
+        outcome.answer.cost = completion.cost.parse().ok().filter(|_| has_price);
         outcome.answer.provider = Some(provider);
+        outcome.answer.failure = failure.as_ref().map(Failure::to_string);
         outcome.answer.usage = Some(usage);
-        if let Reply::Text(text) = reply {
-            outcome.answer.text = Some(text);
+        outcome.answer.id = Some(completion.answer_id());
+        outcome.answer.tool_calls.extend(completion.tool_call());
+        if let Reply::Text(text) = &reply {
+            outcome.answer.say(text);
         }
         match failure {
             Some(Failure::Delay(delay)) => outcome.delay = delay,
@@ -241,18 +305,11 @@ impl State {
     }
 
     fn model(&self, request: &SeenRequest) -> Result<String, Box<Outcome>> {
-        let refusal = |message: String| {
-            Box::new(Outcome::error(
-                StatusCode::UNAUTHORIZED,
-                "ModelError",
-                &message,
-            ))
-        };
         let model = request.model.as_ref();
-        let model = model.ok_or_else(|| refusal("The body names no `model`.".to_owned()))?;
+        let model = model.ok_or_else(|| model_error("The body names no `model`."))?;
         match &self.models {
             Some(models) if !models.contains(model) => {
-                Err(refusal(format!("Model {model} is not supported.")))
+                Err(model_error(&format!("Model {model} is not supported.")))
             }
             _ => Ok(model.clone()),
         }
@@ -277,8 +334,7 @@ impl State {
 
     /// Returns the workspace of the request's key.
     fn workspace(&self, head: &Parts, endpoint: &Endpoint) -> Result<String, Box<Outcome>> {
-        let names = endpoint.key_headers();
-        let keys: Vec<String> = names.iter().filter_map(|name| name.read(head)).collect();
+        let keys = keys(head, endpoint);
         let known = |key| self.keys.iter().position(|known| known == key);
         keys.iter()
             .find_map(known)
@@ -288,7 +344,8 @@ impl State {
                     [] => "Missing API key: found none in",
                     _ => "Invalid API key in",
                 };
-                let names: Vec<_> = names.iter().map(|name| name.name()).collect();
+                let names = endpoint.key_headers().iter();
+                let names: Vec<_> = names.map(|name| name.name()).collect();
                 let message = format!("{problem} {}.", names.join(", "));
                 let status = StatusCode::UNAUTHORIZED;
                 Box::new(Outcome::error(status, "AuthError", &message))
@@ -296,12 +353,15 @@ impl State {
     }
 
     fn provider(&self, id: &Id) -> Option<String> {
-        let recorded = self.conversations.provider(id).map(str::to_owned);
-        recorded.or_else(|| {
-            let providers = self.providers.get(&id.model);
-            let providers = providers.unwrap_or(&self.default_providers);
-            pick(providers, &id.sticky).map(|provider| provider.name.clone())
-        })
+        let providers = self.providers.get(&id.model);
+        let providers = providers.unwrap_or(&self.default_providers);
+        let recorded = self.conversations.provider(id);
+        // The real gateway prefers the hashed one where its budget or its speed speaks for it.
+        let recorded = providers
+            .iter()
+            .find(|provider| Some(provider.name.as_str()) == recorded);
+        let provider = recorded.or_else(|| pick(providers, &id.sticky))?;
+        Some(provider.name.clone())
     }
 
     /// Counts the prompt's tokens. Those at its start that the provider has already seen in the
@@ -318,6 +378,16 @@ impl State {
             output: 0,
         }
     }
+}
+
+/// Returns the keys that a request has in the headers that count.
+fn keys(head: &Parts, endpoint: &Endpoint) -> Vec<String> {
+    let names = endpoint.key_headers().iter();
+    names.filter_map(|name| name.read(head)).collect()
+}
+
+fn model_error(message: &str) -> Box<Outcome> {
+    Outcome::error(StatusCode::UNAUTHORIZED, "ModelError", message).into()
 }
 
 impl Credential {
@@ -345,12 +415,64 @@ fn cost(model: &str, usage: Usage) -> String {
     cost.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn usage_of_limits() -> Value {
-    let limit = json!({"status": "ok", "usagePercent": 0, "resetInSec": 3600});
-    json!({"rollingUsage": limit, "weeklyUsage": limit, "monthlyUsage": limit})
+/// Returns the usage of Go's limits, of which nothing is used.
+fn usage_of_limits(workspace: &str) -> Value {
+    let limit = |hours: u64| {
+        let resets = seconds_since_1970() + hours * 3600;
+        json!({"status": "ok", "percent": 0, "resetsAt": iso_8601(resets)})
+    };
+    json!({
+        "workspaceID": workspace,
+        "userID": "user-0",
+        "usage": {"rolling": limit(5), "weekly": limit(7 * 24), "monthly": limit(30 * 24)},
+    })
+}
+
+/// Returns a time as JavaScript's `toISOString` does.
+fn iso_8601(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Eras of 400 years, which begin on the first of March.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    format!(
+        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.000Z",
+        era * 400 + year + next,
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    )
 }
 
 fn seconds_since_1970() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_javascript_writes_them() {
+        for (seconds, written) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (951_868_800, "2000-03-01T00:00:00.000Z"),
+            (1_798_761_599, "2026-12-31T23:59:59.000Z"),
+            (1_798_761_600, "2027-01-01T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(iso_8601(seconds), written);
+        }
+    }
 }

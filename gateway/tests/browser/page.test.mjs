@@ -36,22 +36,29 @@ for (const look of LOOKS) {
       await gateway.stop();
     });
 
-    it("begins with base URLs to copy, and a command that makes a first call", async () => {
+    it("begins with the setup of each client to copy, and a command that makes a first call", async () => {
       await page.getByText("Waiting for the first call").waitFor();
       await isSound(page);
-      const { bases, key, try: command } = await gateway.state();
-      assert.ok(bases.length >= 4);
-      for (const { sdk, variable, url } of bases) {
-        const line = page.locator("#bases li").filter({ hasText: variable });
-        assert.ok(await line.getByText(url, { exact: true }).isVisible());
-        await page.getByRole("button", { name: `Copy the base URL for ${sdk}` }).click();
-        assert.equal(await clipboard(page), url);
+      const { setups, try: command } = await gateway.state();
+      assert.ok(setups.length >= 10);
+      const tabs = page.getByRole("tab");
+      await tabs.first().focus();
+      for (const { title, commands } of [...setups, { title: "curl", commands: command }]) {
+        const tab = page.getByRole("tab", { name: title, exact: true, selected: true });
+        assert.ok(await isFocused(tab), title);
+        const panel = page.getByRole("tabpanel", { name: title, exact: true });
+        assert.equal((await panel.locator("code").textContent()).trim(), commands.trim());
+        await panel.getByRole("button", { name: "Copy the commands" }).click();
+        assert.equal(await clipboard(page), commands);
+        await tab.press("ArrowRight");
       }
-      await page.getByRole("button", { name: "Copy the key" }).click();
-      assert.equal(await clipboard(page), key);
+      assert.ok(await isFocused(tabs.first()), "after the last comes the first");
+      await tabs.first().press("ArrowLeft");
+      await page.getByRole("tab", { name: "pi", exact: true }).click();
+      await page.getByText("PI_CODING_AGENT_DIR").first().waitFor();
+      await isSound(page);
+      await page.getByRole("tab", { name: "curl" }).click();
 
-      await page.getByRole("button", { name: "Copy the command" }).click();
-      assert.equal(await clipboard(page), command);
       await run("sh", ["-c", `${command} --silent --fail --output /dev/null`]);
       await row(page, "calls", 1).waitFor();
       await page.getByText("Waiting for the first call").waitFor({ state: "hidden" });

@@ -61,7 +61,10 @@ struct Sdk {
 impl Sdk {
     fn new() -> Self {
         Self {
-            client: Client::new(),
+            client: Client::builder()
+                .user_agent("test-agent/1.0")
+                .build()
+                .unwrap(),
             base: env::var("OPENAI_BASE_URL").unwrap(),
             key: env::var("OPENAI_API_KEY").unwrap(),
         }
@@ -212,7 +215,15 @@ fn retrying() {
 /// Prints the environment variables that the SDKs read.
 fn environment() {
     for (name, value) in env::vars() {
-        let is_told = ["_BASE_URL", "_API_KEY", "_TOKEN", "_PROXY", "_proxy"];
+        let is_told = [
+            "_BASE_URL",
+            "_API_BASE",
+            "_CONFIG_CONTENT",
+            "_API_KEY",
+            "_TOKEN",
+            "_PROXY",
+            "_proxy",
+        ];
         if is_told.iter().any(|end| name.ends_with(end)) {
             println!("{name}={value}");
         }

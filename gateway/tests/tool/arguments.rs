@@ -29,7 +29,7 @@ fn help_teaches() {
         "x-opencode-session",
         "opencode-gateway --check -- npm test",
         "opencode-gateway --upstream https://opencode.ai",
-        "OPENAI_BASE_URL=http://127.0.0.1:8787/zen/go/v1",
+        "eval \"$(opencode-gateway --setup codex)\"; codex",
         "Exit status of --check:",
         "HTTPS_PROXY",
     ] {
@@ -39,6 +39,60 @@ fn help_teaches() {
         help.lines().all(|line| line.chars().count() <= 100),
         "{help}"
     );
+}
+
+#[test]
+fn a_setup_is_for_the_address_and_the_upstream_of_the_gateway_and_starts_nothing() {
+    let told = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let openai = told(&["--setup", "openai"]);
+    assert_eq!(
+        openai,
+        "export OPENAI_BASE_URL=http://127.0.0.1:8787/zen/go/v1\n\
+        export OPENAI_API_KEY=loopback-key\n\
+        # Then, for example:\n# python my_agent.py\n"
+    );
+    // A second gateway could not listen there.
+    let program = Program::start([""; 0]);
+    let codex = told(&["--setup", "codex", "--listen", program.address()]);
+    let base = format!("base_url = \"{}\"", program.url("/zen/go/v1"));
+    assert!(codex.contains(&base), "{codex}");
+
+    let upstream = ["--upstream", "https://opencode.ai"];
+    let pi = told(&[&["--setup", "pi"], &upstream[..]].concat());
+    assert!(!pi.contains("apiKey"), "{pi}");
+    let aider = told(&[&["--setup", "aider"], &upstream[..]].concat());
+    assert!(
+        aider.contains("OPENAI_API_KEY=\"$OPENCODE_API_KEY\"\n"),
+        "{aider}"
+    );
+}
+
+#[test]
+fn a_setup_of_an_unknown_client_names_those_that_are_known() {
+    assert_refused(&["--setup", "emacs"], &["opencode", "codex", "aider"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_shell_can_run_every_setup() {
+    let home = env!("CARGO_TARGET_TMPDIR");
+    let state = Program::start([""; 0]).data("/api/state");
+    for setup in state["setups"].as_array().unwrap() {
+        let commands = setup["commands"].as_str().unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-euc", commands]).env("HOME", home);
+        let output = shell.env_remove("XDG_CACHE_HOME").output().unwrap();
+        assert!(output.status.success(), "{commands}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "", "{commands}");
+    }
+    let models = format!("{home}/.cache/opencode-gateway/pi/models.json");
+    let models: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(models).unwrap()).unwrap();
+    assert_eq!(models["providers"]["opencode-go"]["apiKey"], "loopback-key");
 }
 
 #[test]

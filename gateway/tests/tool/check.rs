@@ -116,6 +116,46 @@ fn a_fork_passes_where_forks_are_allowed() {
 }
 
 #[test]
+fn a_mark_that_is_allowed_passes_and_is_counted_and_no_other_passes_with_it() {
+    let kept = "every call kept its conversation's session, but for what is allowed";
+    for (allow, agent, count) in [
+        (
+            "missing",
+            "title forgotten",
+            "\n1 call with a mark that is allowed:\n  #3 title: ",
+        ),
+        (
+            "missing:test-agent",
+            "title forgotten",
+            "\n1 call with a mark",
+        ),
+        (
+            "missing:/zen/go/v1",
+            "title forgotten",
+            "\n1 call with a mark",
+        ),
+        (
+            "shared",
+            "pinned",
+            "\n1 call with a mark that is allowed:\n",
+        ),
+    ] {
+        let output = check(&["--allow", allow], agent);
+        assert_ends(&output, 0, kept);
+        assert!(stderr(&output).contains(count), "{}", stderr(&output));
+    }
+    for (allow, agent) in [
+        ("moved", "title forgotten"),
+        ("missing:another-agent", "title forgotten"),
+        ("missing:/inference", "title forgotten"),
+        ("missing", "pinned"),
+    ] {
+        let output = check(&["--allow", allow], agent);
+        assert_eq!(output.status.code(), Some(1), "{allow}");
+    }
+}
+
+#[test]
 fn a_command_that_makes_no_call_does_not_pass() {
     let output = check(&[], "silent");
     assert_ends(&output, 2, "because no call to a model was seen");
@@ -213,6 +253,8 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
         "ANTHROPIC_API_KEY=loopback-key\n",
         "GEMINI_API_KEY=loopback-key\n",
         "OPENCODE_API_KEY=loopback-key\n",
+        "OPENCODE_CONFIG_CONTENT={\"provider\":",
+        "OPENAI_API_BASE=http://127.0.0.1:",
         "NO_PROXY=example.com,127.0.0.1,localhost,::1\n",
         "no_proxy=127.0.0.1,localhost,::1\n",
     ] {

@@ -70,7 +70,7 @@ fn a_signal_ends_it_with_a_summary() {
     use rustix::process::Signal;
 
     for signal in [Signal::INT, Signal::TERM] {
-        let program = Program::start([""; 0]);
+        let program = Program::start(["--reply", "There."]);
         let body = chat("You are a guide.", &["Where is the sea?"]);
         call(&program, Some("one"), &body);
         call(&program, None, &body);
@@ -179,7 +179,7 @@ fn json_is_one_line_for_each_call_and_nothing_else() {
 fn json_goes_into_a_file_where_one_is_named() {
     let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = directory.join(format!("calls-{}.jsonl", std::process::id()));
-    let program = Program::json_into(&path);
+    let mut program = Program::json_into(&path);
     call(
         &program,
         Some("one"),
@@ -196,6 +196,35 @@ fn json_goes_into_a_file_where_one_is_named() {
     std::fs::remove_file(&path).unwrap();
     let call: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(call["session"], "one");
+    // The lines for people are as they are without it.
+    assert!(program.call_line().contains("'Where is the sea?'"));
+}
+
+#[test]
+fn what_the_gateway_was_told_to_do_is_said_and_what_was_cut_or_left() {
+    let failures = ["503", "close", "cut", "delay:0.2"];
+    let arguments: Vec<&str> = failures
+        .iter()
+        .flat_map(|failure| ["--fail", *failure])
+        .collect();
+    let mut program = Program::start(&arguments);
+    let body = chat("You are a guide.", &["Where is the sea?"]);
+    for (number, state, told) in [
+        (1, "refused", "answered with 503"),
+        (2, "cut", "closed without an answer"),
+        (3, "cut", "closed halfway through the answer"),
+        (4, "done", "delayed by 0.2 seconds"),
+    ] {
+        let _ = try_call(&program, Some("one"), &body).and_then(|answer| answer.bytes());
+        let line = program.call_line();
+        assert!(line.contains(&format!("as told: {told}")), "{line}");
+        let call = program.call(number, |call| call["ended_after_ms"].is_u64());
+        assert_eq!(
+            (&call["state"], &call["failure"]),
+            (&state.into(), &told.into()),
+            "{call}"
+        );
+    }
 }
 
 #[test]

@@ -47,9 +47,17 @@ fn it_tells_where_it_is_and_how_to_begin() {
     let state = program.data("/api/state");
     assert_eq!(state["mode"], "loopback");
     assert_eq!(state["address"], program.origin);
-    assert_eq!(state["key"], "loopback-key");
-    assert_eq!(state["bases"][0]["variable"], "OPENAI_BASE_URL");
-    assert_eq!(state["bases"][0]["url"], program.url("/zen/go/v1"));
+    assert_eq!(state["prices"], "November 2026");
+    let openai = &state["setups"][0];
+    assert_eq!(
+        (&openai["name"], &openai["title"]),
+        (&json!("openai"), &json!("OpenAI SDKs"))
+    );
+    let told = format!("export OPENAI_BASE_URL={}\n", program.url("/zen/go/v1"));
+    assert!(
+        openai["commands"].as_str().unwrap().contains(&told),
+        "{openai}"
+    );
     let command = state["try"].as_str().unwrap();
     assert!(
         command.starts_with(&format!("curl {}", program.url(PATH))),
@@ -166,7 +174,9 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
 
 #[test]
 fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
-    let program = Program::start(["--models", "glm-5.2"]);
+    let answers = ["a", "b", "x", "c", "x", "d", "x", "e", "x"];
+    let replies = answers.iter().flat_map(|answer| ["--reply", answer]);
+    let program = Program::start(["--models", "glm-5.2"].into_iter().chain(replies));
     let caller = Caller::new(&program);
     let ask = |session, texts: &[&str]| {
         caller.call(
@@ -181,7 +191,7 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         let body = chat("You guide.", texts).to_string();
         call.bearer_auth("loopback-key").body(body).send().unwrap();
     }
-    ask("two", &["1", "c", "4"]);
+    ask("two", &["1", "a", "4"]);
     ask("one two", &["Hello"]);
     ask("three", &["5"]);
     ask("three", &["5", "d", "6"]);

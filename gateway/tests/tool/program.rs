@@ -85,7 +85,7 @@ impl Program {
     /// Starts it with JSON in this file.
     pub fn json_into(path: &Path) -> Self {
         let json = format!("--json={}", path.display());
-        Self::spawn(command(["--listen", "0", &json]), Stream::Error)
+        Self::spawn(command(["--listen", "0", &json]), Stream::Output)
     }
 
     pub fn started(mut command: Command) -> Self {

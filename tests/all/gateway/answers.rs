@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply};
+use reqwest_opencode_session::testing::record::End;
+use reqwest_opencode_session::testing::{Failure, Gateway, Mark, Provider, Reply, SeenRequest};
 use serde_json::{Value, json};
 
-use super::support::{GENERATE, chat_in, client, post, start, streaming, user};
+use super::support::{GENERATE, chat_in, client, message_of, post, start, streaming, user};
 use crate::support::{CHAT, PROMPT};
 
 /// The data of a stream's events, without the end mark of chat completions.
@@ -165,7 +166,7 @@ async fn every_endpoint_answers_in_its_wire_format_and_each_answer_has_its_own_i
         let body: Value = response.json().await.unwrap();
         let text = body.pointer(format.text);
         let text = text.unwrap_or_else(|| panic!("{path}: {body}"));
-        assert!(text.as_str().unwrap().contains("kimi-k3"), "{path}: {body}");
+        assert!(!text.as_str().unwrap().is_empty(), "{path}: {body}");
         assert_eq!(body.pointer(format.end).unwrap(), format.ends[0], "{path}");
         let id = body.pointer(format.id).and_then(Value::as_str);
         assert!(ids.insert(id.unwrap().to_owned()), "{path}: {body}");
@@ -180,9 +181,9 @@ async fn every_endpoint_answers_in_its_wire_format_and_each_answer_has_its_own_i
 #[tokio::test]
 async fn every_endpoint_streams_in_several_pieces_what_it_answers_otherwise() {
     let gateway = start();
-    gateway.set_providers("kimi-k3", [Provider::new("one")]);
-    let text = "The test gateway answers for kimi-k3 by one.";
+    let text = "In the beginning, there were several pieces.";
     for (path, key, scheme, format) in ENDPOINTS {
+        gateway.reply_next(Reply::Text(text.to_owned()));
         let request = post(&gateway, &streaming(path))
             .header(key, format!("{scheme}{}", Gateway::KEY))
             .header("x-opencode-session", "s")
@@ -270,26 +271,31 @@ async fn a_call_costs_what_its_models_prices_say() {
             let tokens = (seen.prompt_tokens, seen.cached_tokens, seen.output_tokens);
             assert_eq!(tokens, (1000, cached, 100), "{model}");
             assert_eq!(body["cost"], cost, "{model}");
+            let known = model != "a-model-without-a-price";
+            assert_eq!(seen.cost.is_some(), known, "{model}");
         }
     }
 }
 
 #[tokio::test]
-async fn the_models_of_zen_are_listed_without_a_key_and_those_of_inference_with_one() {
-    let gateway = start();
+async fn models_are_listed_without_a_key_but_for_those_below_openai() {
+    let gateway = Gateway::start().unwrap();
     gateway.set_providers("my-model", [Provider::new("one")]);
-    for (path, key) in [
-        ("/zen/v1/models", false),
-        ("/zen/go/v1/models", false),
-        ("/inference/v1/models", true),
-        ("/inference/openai/v1/models", true),
-        ("/inference/go/openai/v1/models", true),
+    for (path, key, any_origin) in [
+        ("/zen/v1/models", false, false),
+        ("/zen/go/v1/models", false, true),
+        ("/inference/v1/models", false, false),
+        ("/inference/go/v1/models", false, true),
+        ("/inference/openai/v1/models", true, false),
+        ("/inference/go/openai/v1/models", true, true),
     ] {
         let request = client().get(gateway.url(path));
         let response = request.try_clone().unwrap().send().await.unwrap();
         let expected = if key { 401 } else { 200 };
         assert_eq!(response.status(), expected, "{path}");
         let response = request.bearer_auth(Gateway::KEY).send().await.unwrap();
+        let origin = response.headers().get("access-control-allow-origin");
+        assert_eq!(origin.is_some_and(|it| it == "*"), any_origin, "{path}");
         let body: Value = response.json().await.unwrap();
         let ids: Vec<_> = body["data"]
             .as_array()
@@ -315,9 +321,11 @@ async fn limits_and_the_classifier_are_for_those_who_have_a_key() {
     let gateway = start();
     for (method, path) in [
         (Method::GET, "/zen/go/v1/usage"),
+        (Method::GET, "/inference/go/v1/usage"),
         (Method::POST, "/zen/v1/systemone"),
         (Method::POST, "/zen/go/v1/systemone"),
-        (Method::POST, "/inference/systemone/v1/classify"),
+        (Method::POST, "/inference/systemone/v1/systemone"),
+        (Method::POST, "/inference/go/systemone/v1/systemone"),
     ] {
         let request = client().request(method, gateway.url(path));
         let response = request.try_clone().unwrap().send().await.unwrap();
@@ -325,6 +333,53 @@ async fn limits_and_the_classifier_are_for_those_who_have_a_key() {
         let response = request.bearer_auth(Gateway::KEY).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert!(response.json::<Value>().await.unwrap().is_object());
+    }
+    let other = "/inference/systemone/v1/classify";
+    let response = post(&gateway, other).bearer_auth(Gateway::KEY);
+    assert_eq!(response.send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn the_usage_of_gos_limits_is_told_to_those_who_have_a_subscription() {
+    let gateway = start();
+    for path in ["/zen/go/v1/usage", "/inference/go/v1/usage"] {
+        let usage = async || {
+            let request = client().get(gateway.url(path)).bearer_auth(Gateway::KEY);
+            request.send().await.unwrap()
+        };
+        let body: Value = usage().await.json().await.unwrap();
+        assert!(body["workspaceID"].is_string() && body["userID"].is_string());
+        let limits = ["rolling", "weekly", "monthly"].map(|limit| &body["usage"][limit]);
+        let resets = limits.map(|limit| {
+            assert_eq!(
+                (&limit["status"], &limit["percent"]),
+                (&json!("ok"), &json!(0))
+            );
+            limit["resetsAt"].as_str().unwrap()
+        });
+        // Times in this form are in the order of their letters.
+        assert!(
+            resets.is_sorted() && resets[0] > "2026" && resets[2].ends_with(".000Z"),
+            "{body}"
+        );
+
+        gateway.fail_next(1, Failure::Entitlement);
+        let response = usage().await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let expected = concat!(
+            r#"{"type":"error","error":{"type":"EntitlementError","#,
+            r#""message":"OpenCode Go subscription required."}}"#,
+        );
+        assert_eq!(response.text().await.unwrap(), expected);
+        // It is none of its business that a call is to fail.
+        gateway.fail_next(1, Failure::GoUsageLimit);
+        assert_eq!(usage().await.status(), StatusCode::OK);
+        assert_eq!(
+            chat_in(&gateway, "s", &json!({"model": "m"}))
+                .await
+                .status(),
+            429
+        );
     }
 }
 
@@ -369,15 +424,31 @@ async fn go_refuses_a_request_without_a_session_in_the_operators_own_words() {
 }
 
 #[tokio::test]
-async fn zen_refuses_a_request_without_a_session_for_a_free_model_alone() {
+async fn a_free_model_is_for_opencodes_own_client_alone() {
     let gateway = start();
-    for (model, status) in [("big-pickle-free", 400), ("big-pickle", 200)] {
-        let request = post(&gateway, "/zen/v1/chat/completions").bearer_auth(Gateway::KEY);
-        let response = request.json(&json!({"model": model})).send().await.unwrap();
-        assert_eq!(response.status(), status, "{model}");
+    for path in ["/zen/v1/chat/completions", CHAT] {
+        for (key, session, status, kind) in [
+            (Some(Gateway::KEY), Some("s"), 403, "FreeTierError"),
+            (Some(Gateway::KEY), None, 403, "FreeTierError"),
+            (None, Some("s"), 403, "FreeTierError"),
+            (Some("wrong"), Some("s"), 401, "AuthError"),
+        ] {
+            let mut request = post(&gateway, path).json(&json!({"model": "big-pickle-free"}));
+            if let Some(key) = key {
+                request = request.bearer_auth(key);
+            }
+            if let Some(session) = session {
+                request = request.header("x-opencode-session", session);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), status, "{path}: {key:?}, {session:?}");
+            let body: Value = response.json().await.unwrap();
+            assert_eq!(body["error"]["type"], kind, "{path}: {key:?}, {session:?}");
+        }
     }
-    let seen = &gateway.requests()[0];
-    assert_eq!(seen.error.as_deref(), Some("MissingSessionID"));
+    let request = post(&gateway, "/zen/v1/chat/completions").bearer_auth(Gateway::KEY);
+    let request = request.json(&json!({"model": "big-pickle"}));
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -442,9 +513,70 @@ async fn a_body_that_is_no_json_is_an_internal_error_before_the_key_is_looked_at
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "{path}"
             );
-            assert_eq!(response.text().await.unwrap(), "Internal server error");
+            let expected = concat!(
+                r#"{"type":"error","error":{"type":"error","#,
+                r#""message":"Internal server error"}}"#,
+            );
+            assert_eq!(response.text().await.unwrap(), expected);
         }
     }
+}
+
+#[tokio::test]
+async fn what_javascript_reads_as_json_is_answered() {
+    let gateway = start();
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let ask = |content: &str, field: &str| {
+        let content = content.as_bytes();
+        let message = [br#"{"role": "user", "content": ""#, content, br#""}"#].concat();
+        let contents = [
+            br#"{"role": "user", "parts": [{"text": ""#,
+            content,
+            br#""}]}"#,
+        ]
+        .concat();
+        let field = field.as_bytes();
+        [
+            br#"{"model": "kimi-k3", "messages": ["#,
+            &message[..],
+            br#"], "contents": ["#,
+            &contents,
+            br#"], "metadata": "#,
+            field,
+            b"}",
+        ]
+        .concat()
+    };
+    for (path, key, scheme, _) in ENDPOINTS {
+        for (body, words) in [
+            (ask(r"Where is it? \ud83d", "null"), "Where is it? \u{fffd}"),
+            (ask(r"\ude00 Where is it?", "null"), "\u{fffd} Where is it?"),
+            (ask("Hello", &deep(100_000)), "Hello"),
+            (ask("Hello", "[1e999, -1e999, 1e-999]"), "Hello"),
+            (ask("Hello", r#"{"a": 1, "a": 2}"#), "Hello"),
+            (
+                ["\u{feff}".as_bytes(), &ask("Hello", "0")].concat(),
+                "Hello",
+            ),
+        ] {
+            let request = post(&gateway, path)
+                .header(key, format!("{scheme}{}", Gateway::KEY))
+                .header("x-opencode-session", "s");
+            let response = request.body(body).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{path}: {words}");
+            let seen = gateway.take_requests().remove(0);
+            assert_eq!(seen.prompt.as_deref(), Some(words), "{path}");
+        }
+    }
+    // A byte that is no character.
+    let mut body = ask("Hello?", "null");
+    let at = body.windows(6).position(|text| text == b"Hello?").unwrap();
+    body[at + 5] = 0xff;
+    let request = post(&gateway, "/zen/v1/chat/completions").bearer_auth(Gateway::KEY);
+    let response = request.body(body).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = gateway.take_requests().remove(0);
+    assert_eq!(seen.prompt.as_deref(), Some("Hello\u{fffd}"));
 }
 
 #[tokio::test]
@@ -469,14 +601,133 @@ async fn a_model_that_is_none_of_the_gateways_is_refused() {
 }
 
 #[tokio::test]
-async fn a_model_without_a_provider_is_unavailable() {
+async fn a_model_without_a_provider_is_refused_as_an_unknown_one() {
     let gateway = start();
     gateway.set_providers("nowhere", [Provider::new("off").weight(0)]);
     let response = chat_in(&gateway, "s", &json!({"model": "nowhere"})).await;
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let body: Value = response.json().await.unwrap();
-    assert_eq!(body["error"]["type"], "api_error");
-    assert_eq!(body.get("type"), None);
+    assert_eq!(body["error"]["type"], "ModelError");
+    assert_eq!(body["error"]["message"], "No provider available");
+}
+
+#[tokio::test]
+async fn an_answer_that_came_over_inference_says_who_gave_it() {
+    let gateway = start();
+    gateway.set_providers("kimi-k3", [Provider::new("one")]);
+    let mut ids = HashSet::new();
+    for (path, key, scheme, _) in ENDPOINTS {
+        let request = post(&gateway, path)
+            .header(key, format!("{scheme}{}", Gateway::KEY))
+            .header("x-opencode-session", "s");
+        let response = request.body(PROMPT).send().await.unwrap();
+        let headers = ["log-id", "endpoint-id", "upstream-model-id"].map(|name| {
+            let value = response.headers().get(format!("x-opencode-{name}"))?;
+            Some(value.to_str().unwrap().to_owned())
+        });
+        let [log_id, provider, model] = &headers;
+        if path.starts_with("/inference/") {
+            assert_eq!(provider.as_deref(), Some("one"), "{path}");
+            assert_eq!(model.as_deref(), Some("kimi-k3"), "{path}");
+            assert!(ids.insert(log_id.clone().unwrap()), "{path}");
+        } else {
+            assert_eq!(headers, [None, None, None], "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn replies_that_nobody_chose_can_be_told_apart() {
+    let gateway = start();
+    let prompt = json!({"model": "kimi-k3", "messages": [user("Hello")]});
+    client()
+        .get(gateway.url("/zen/v1/models"))
+        .send()
+        .await
+        .unwrap();
+    let mut words = HashSet::new();
+    for number in 2..200 {
+        let body: Value = chat_in(&gateway, "s", &prompt).await.json().await.unwrap();
+        assert_eq!(gateway.requests().last().unwrap().number, number);
+        let text = body["choices"][0]["message"]["content"].as_str().unwrap();
+        let number = number.to_string();
+        assert!(text.starts_with(&format!("{number}:")), "{text}");
+        assert!(text.ends_with(&format!(" {number}")), "{text}");
+        let letters = text.chars().filter(|letter| letter.is_alphanumeric());
+        assert!(letters.count() >= 24, "{text}");
+        for foreign in ["Hello", "kimi", "north", "east", "south"] {
+            assert!(!text.contains(foreign), "{text}");
+        }
+        // Without the numbers, they differ as well.
+        assert!(words.insert(text.replace(&number, "")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_by_websocket_is_sent_to_http_at_once_and_is_no_call() {
+    let gateway = start();
+    for (path, ..) in ENDPOINTS {
+        for (name, value) in [
+            ("upgrade", "websocket"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ] {
+            let request = client().get(gateway.url(path)).header(name, value);
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED, "{path}");
+            assert!(response.headers().contains_key("upgrade"), "{path}");
+        }
+        let response = client().get(gateway.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    let models = client().get(gateway.url("/zen/v1/models"));
+    let response = models.header("upgrade", "websocket").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    for seen in gateway.requests() {
+        assert!(!seen.asks_a_model() && !seen.stands_out(), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_to_a_path_of_no_calls_is_no_call_whatever_its_answer() {
+    let gateway = start();
+    for (method, path) in [
+        (Method::POST, "/zen/go/v1/embeddings"),
+        (Method::POST, "/zen/go/v1/completions"),
+        (Method::POST, "/zen/go/v1/messages/count_tokens"),
+        (
+            Method::POST,
+            "/inference/go/anthropic/v1/messages/count_tokens",
+        ),
+        (Method::POST, "/zen/v1/models/kimi-k3:countTokens"),
+        (Method::POST, "/zen/go/v1/systemone"),
+        (Method::HEAD, "/"),
+        (Method::HEAD, "/inference/go/anthropic"),
+        (Method::HEAD, "/zen/go/v1/messages"),
+        (Method::GET, "/zen/go/v1/usage"),
+        (Method::GET, "/inference/openai/v1/models"),
+    ] {
+        let request = client().request(method, gateway.url(path));
+        // A session header that is wrong is wrong in a call alone.
+        let request = request.header("x-opencode-session", "with a space");
+        request.body(PROMPT).send().await.unwrap();
+        let seen = gateway.requests().pop().unwrap();
+        assert!(seen.is_refused(), "{seen}");
+        assert!(!seen.asks_a_model() && !seen.stands_out(), "{seen}");
+        assert_eq!(seen.marks, [], "{seen}");
+    }
+    let message = message_of(|| gateway.assert_no_session_missing());
+    assert!(message.contains("saw none"), "{message}");
+}
+
+#[tokio::test]
+async fn a_call_to_a_path_that_is_none_was_refused_and_misses_no_session() {
+    let gateway = start();
+    let response = post(&gateway, "/v1/chat/completions").body(PROMPT);
+    assert_eq!(response.send().await.unwrap().status(), 404);
+    let seen = gateway.requests().remove(0);
+    assert!(seen.asks_a_model() && seen.stands_out(), "{seen}");
+    assert_eq!(seen.marks, []);
 }
 
 #[tokio::test]
@@ -511,14 +762,15 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         ),
         (
             "/zen/go/v1/models/m:generateContent",
-            "POST /zen/v1/models/m:generateContent: the base URL of a Google SDK",
+            "POST /zen/v1/models/m:generateContent: the base URL of a Google SDK ends before \
+             the version, which google-genai takes from HttpOptions(api_version=\"v1\").",
         ),
         (
             "/inference/go/google/v1/models/m:streamGenerateContent",
-            "POST /inference/go/google/v1beta/models/m:streamGenerateContent",
+            "POST /inference/go/google/v1beta/models/m:streamGenerateContent: the base URL of a \
+             Google SDK ends before the version, which google-genai takes from \
+             HttpOptions(api_version=\"v1beta\").",
         ),
-        ("/zen/v1/models/m:countTokens", "/zen/v1/models"),
-        ("/", "/zen/"),
         ("/zen/go/v1/mesages", "POST /zen/go/v1/messages"),
         (
             "/zen/go/v1/chat%2Fcompletions",
@@ -537,11 +789,22 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
         assert!(message.contains(nearest), "{message}");
     }
     // The base URL is right if the call itself is wrong.
-    for path in ["/zen/go/v1/embeddings", "/zen/go/v1/mesages"] {
+    for (path, hint) in [
+        (
+            "/zen/go/v1/mesages",
+            " The nearest path is POST /zen/go/v1/messages.",
+        ),
+        // A path for something else is no hint.
+        ("/zen/go/v1/embeddings", ""),
+        ("/zen/go/v1/messages/count_tokens", ""),
+        ("/zen/v1/models/m:countTokens", ""),
+        ("/", ""),
+        ("/zen/go/v1", ""),
+    ] {
         let response = post(&gateway, path).body(PROMPT).send().await.unwrap();
         let body: Value = response.json().await.unwrap();
         let message = body["error"]["message"].as_str().unwrap();
-        assert!(message.ends_with(" POST /zen/go/v1/messages."), "{message}");
+        assert_eq!(message, format!("There is no POST {path}.{hint}"));
     }
     // Of equally near paths, the one with the method of the request.
     for (path, nearest) in [
@@ -551,10 +814,8 @@ async fn a_path_that_is_none_is_refused_with_the_nearest_one() {
             "/inference/openai/v1/model",
             "GET /inference/openai/v1/models.",
         ),
-        (
-            "/inference/go/v1/models",
-            "GET /inference/go/openai/v1/models.",
-        ),
+        ("/inference/go/models", "GET /inference/go/v1/models."),
+        ("/inference/v2/usage", "GET /inference/go/v1/usage."),
     ] {
         let response = client().get(gateway.url(path)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
@@ -576,12 +837,11 @@ async fn a_long_path_that_is_none_is_told_by_its_beginning() {
         let body: Value = response.json().await.unwrap();
         let message = body["error"]["message"].as_str().unwrap();
         let rest = if length > shown { "…" } else { "" };
-        let told = format!(
-            "There is no POST /zen/go/v1/{}{rest}. The",
-            "m".repeat(shown - 1)
+        let told = "m".repeat(shown - 1);
+        assert_eq!(
+            message,
+            format!("There is no POST /zen/go/v1/{told}{rest}.")
         );
-        assert!(message.starts_with(&told), "{message}");
-        assert!(message.contains("POST /zen/go/v1/messages"), "{message}");
     }
 }
 
@@ -644,20 +904,32 @@ async fn the_session_picks_the_provider_as_the_real_gateways_arithmetic_does() {
 #[tokio::test]
 async fn a_provider_that_answered_a_session_wins_over_the_hash() {
     let gateway = start();
+    let provider = async |session| {
+        chat_in(&gateway, session, &json!({"model": "m"})).await;
+        gateway.requests().pop().unwrap().provider.unwrap()
+    };
     gateway.set_providers("m", [Provider::new("first")]);
     gateway.fail_next(1, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
-    chat_in(&gateway, "failed", &json!({"model": "m"})).await;
-    chat_in(&gateway, "answered", &json!({"model": "m"})).await;
-    gateway.set_providers("m", [Provider::new("second")]);
-    for session in ["failed", "answered", "new"] {
-        chat_in(&gateway, session, &json!({"model": "m"})).await;
+    assert_eq!(provider("failed").await, "first");
+    assert_eq!(provider("answered").await, "first");
+    // Of weight 0, it keeps its sessions and gets no new one.
+    for first in [
+        Provider::new("first").priority(1),
+        Provider::new("first").weight(0),
+    ] {
+        gateway.set_providers("m", [first, Provider::new("second")]);
+        assert_eq!(provider("answered").await, "first");
     }
-    let requests = gateway.requests();
-    let provider = |index: usize| requests[index].provider.as_deref();
-    assert_eq!(
-        [2, 3, 4].map(provider),
-        [Some("second"), Some("first"), Some("second")]
-    );
+    for session in ["failed", "new"] {
+        assert_eq!(provider(session).await, "second", "{session}");
+    }
+    // Another model has a provider of its own.
+    gateway.set_providers("n", [Provider::new("third")]);
+    chat_in(&gateway, "answered", &json!({"model": "n"})).await;
+    assert_eq!(gateway.requests().pop().unwrap().provider.unwrap(), "third");
+    // One that is gone is hashed anew.
+    gateway.set_providers("m", [Provider::new("second")]);
+    assert_eq!(provider("answered").await, "second");
 }
 
 #[tokio::test]
@@ -724,6 +996,27 @@ async fn faults_happen_in_the_order_in_which_they_were_told_and_as_often() {
 }
 
 #[tokio::test]
+async fn a_failure_for_calls_of_a_kind_waits_for_them() {
+    let gateway = start();
+    let is_of =
+        |model: &'static str| move |call: &SeenRequest| call.model.as_deref() == Some(model);
+    gateway.fail_to(2, is_of("a"), Failure::Unavailable);
+    gateway.fail_next(1, Failure::GoUsageLimit);
+    gateway.fail_to(1, is_of("b"), Failure::ModelUnavailable);
+    for (model, status) in [
+        ("b", 429),
+        ("a", 503),
+        ("b", 400),
+        ("b", 200),
+        ("a", 503),
+        ("a", 200),
+    ] {
+        let response = chat_in(&gateway, "s", &json!({"model": model})).await;
+        assert_eq!(response.status(), status, "{model}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_can_be_closed_before_the_answer() {
     let gateway = start();
     gateway.fail_next(1, Failure::CloseBeforeAnswer);
@@ -744,7 +1037,7 @@ async fn a_connection_can_be_closed_before_the_answer() {
 async fn a_connection_can_be_closed_half_way_through_an_answer() {
     let gateway = start();
     for stream in [true, false] {
-        let prompt = json!({"model": "m", "stream": stream});
+        let prompt = json!({"model": "kimi-k3", "stream": stream, "messages": [user("Hello")]});
         let whole = chat_in(&gateway, "s", &prompt).await.bytes().await.unwrap();
         gateway.fail_next(1, Failure::CloseMidAnswer);
         let mut response = chat_in(&gateway, "s", &prompt).await;
@@ -759,6 +1052,105 @@ async fn a_connection_can_be_closed_half_way_through_an_answer() {
         assert!(end.is_err(), "the answer is whole");
         let half = whole.len() / 4..=whole.len() * 3 / 4;
         assert!(half.contains(&received), "{received} of {}", whole.len());
+        let [seen_whole, seen] = &gateway.take_requests()[..] else {
+            panic!("there were two calls");
+        };
+        assert!(seen_whole.cost.is_some() && seen_whole.prompt_tokens > 0);
+        assert_eq!(seen.status, Some(StatusCode::OK));
+        assert_eq!((seen.cost, seen.prompt_tokens), (None, 0));
+        assert_eq!(seen.end, Some(End::Cut));
+        assert_eq!(
+            seen.failure.as_deref(),
+            Some("closed halfway through the answer")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_has_none() {
+    let gateway = start();
+    gateway.fail_next(1, Failure::Delay(Duration::from_millis(500)));
+    let request = post(&gateway, CHAT)
+        .bearer_auth(Gateway::KEY)
+        .header("x-opencode-session", "s");
+    let request = request.body(PROMPT).timeout(Duration::from_millis(50));
+    assert!(request.send().await.unwrap_err().is_timeout());
+    // When this one is answered, the first one would have been as well.
+    gateway.fail_next(1, Failure::Delay(Duration::from_secs(1)));
+    chat_in(&gateway, "s", &json!({"model": "kimi-k3"})).await;
+    let [left, stayed] = &gateway.requests()[..] else {
+        panic!("there were two calls");
+    };
+    assert_eq!((left.status, left.cost), (None, None), "{left}");
+    assert_eq!((left.prompt_tokens, left.output_tokens), (0, 0), "{left}");
+    assert!(left.provider.is_some(), "{left}");
+    assert_eq!(left.end, Some(End::ClientLeft), "{left}");
+    assert!(left.ended_after.is_some() && left.answered_after.is_none());
+    assert_eq!(left.failure.as_deref(), Some("delayed by 0.5 seconds"));
+    assert_eq!(stayed.status, Some(StatusCode::OK));
+    assert!(stayed.cost.is_some(), "{stayed}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
+    let gateway = start();
+    // More than the buffers on the way can hold.
+    let long = Reply::Text(format!("{} ", "x".repeat(1 << 20)).repeat(12));
+    for (path, tokens) in [
+        ("/zen/go/v1/chat/completions", false),
+        ("/zen/go/v1/responses", false),
+        // Only this stream begins with the tokens of the prompt.
+        ("/zen/go/v1/messages", true),
+    ] {
+        gateway.reply_next(long.clone());
+        let body = json!({"model": "kimi-k3", "stream": true, "messages": [user("Hello")]});
+        let request = post(&gateway, path).json(&body);
+        let request = request
+            .bearer_auth(Gateway::KEY)
+            .header("x-api-key", Gateway::KEY);
+        let mut response = request
+            .header("x-opencode-session", "s")
+            .send()
+            .await
+            .unwrap();
+        let mut changes = gateway.log().changes();
+        let seen = changes.next().await.unwrap().remove(0);
+        assert_eq!((seen.status, seen.end), (Some(StatusCode::OK), None));
+        response.chunk().await.unwrap().unwrap();
+        drop(response);
+        // It is recorded when the gateway notices.
+        let seen = changes.next().await.unwrap().remove(0);
+        assert_eq!(
+            (seen.status, seen.cost, seen.end),
+            (Some(StatusCode::OK), None, Some(End::ClientLeft)),
+            "{path}"
+        );
+        assert_eq!(seen.prompt_tokens > 0, tokens, "{path}");
+        gateway.take_requests();
+    }
+}
+
+#[tokio::test]
+async fn of_an_answer_that_was_cut_only_what_was_sent_is_known_later() {
+    let words = |from: usize| -> String {
+        let words = (from..from + 40).map(|number| format!("word{} ", number * number));
+        words.collect()
+    };
+    for (quoted, marked) in [(words(0), true), (words(60), false)] {
+        let gateway = start();
+        gateway.reply_next(Reply::Text(words(0) + &words(40) + &words(80)));
+        gateway.fail_next(1, Failure::CloseMidAnswer);
+        let body = json!({"model": "m", "stream": true, "messages": [user("Hello")]});
+        chat_in(&gateway, "s", &body)
+            .await
+            .bytes()
+            .await
+            .unwrap_err();
+        let body = json!({"model": "m", "messages": [user(&format!("What is this? {quoted}"))]});
+        chat_in(&gateway, "t", &body).await;
+        let marks = gateway.requests().remove(1).marks;
+        let quotes = marks.iter().any(|mark| matches!(mark, Mark::Quotes { .. }));
+        assert_eq!(quotes, marked, "{marks:?}");
     }
 }
 
@@ -867,6 +1259,16 @@ async fn faults_have_the_shapes_of_the_real_ones() {
             "FreeUsageLimitError",
             Some("3600"),
         ),
+        (Failure::UnknownModel, 401, "ModelError", None),
+        (
+            Failure::ProtocolUnsupported,
+            400,
+            "ModelProtocolUnsupported",
+            None,
+        ),
+        (Failure::ModelUnavailable, 400, "server_error", None),
+        (Failure::FreeTier, 403, "FreeTierError", None),
+        (Failure::Entitlement, 403, "EntitlementError", None),
         (Failure::Unavailable, 503, "api_error", None),
         (of(401), 401, "AuthError", None),
         (of(403), 403, "RegionError", None),
@@ -879,11 +1281,21 @@ async fn faults_have_the_shapes_of_the_real_ones() {
         assert_eq!(response.status(), status, "{failure:?}");
         let header = response.headers().get("retry-after");
         assert_eq!(header.map(|value| value.to_str().unwrap()), retry_after);
+        let cache_control = response.headers().get("cache-control").cloned();
         let body: Value = response.json().await.unwrap();
         assert_eq!(body["error"]["type"], kind, "{failure:?}");
         assert_eq!(body.get("type").is_some(), status != 503, "{body}");
-        let metadata = body.get("metadata").is_some();
-        assert_eq!(metadata, failure == Failure::GoUsageLimit, "{body}");
+        let metadata = match &failure {
+            Failure::GoUsageLimit => json!({"workspace": "workspace-0", "limitName": "5 hour"}),
+            _ => json!({}),
+        };
+        let metadata = (status == 429).then_some(&metadata);
+        assert_eq!(body.get("metadata"), metadata, "{body}");
+        if status == 503 {
+            let message = "Inference routing is unavailable. Please retry later.";
+            assert_eq!(body["error"]["message"], message);
+            assert_eq!(cache_control.unwrap(), "no-store");
+        }
         assert_eq!(
             gateway.requests().pop().unwrap().error.as_deref(),
             Some(kind)

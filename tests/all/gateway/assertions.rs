@@ -190,6 +190,7 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
         |call| call.kind() == "title",
         Reply::Text("A title".to_owned()),
     );
+    gateway.fail_to(1, |call| call.kind() == "title", Failure::FreeTier);
     let call = async |words: &str| {
         let body = json!({"model": "m", "messages": [user(words)]});
         chat_in(&gateway, "s", &body).await.status().as_u16()
@@ -200,7 +201,9 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
     for part in [
         "no call met these:\n  fail_next at ".to_owned(),
         at(1),
-        ": Status(503), 2 times\n  reply_next at ".to_owned(),
+        ": Status(503), 2 times\n  fail_to at ".to_owned(),
+        at(7),
+        ": FreeTier\n  reply_next at ".to_owned(),
         at(2),
         ": Text(\"Hello\")\n  reply_to at ".to_owned(),
         at(3),
@@ -216,10 +219,12 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
         .await
         .unwrap();
     assert_eq!([call("Hi").await, call("Hi").await], [503, 503]);
-    assert_eq!(call("Write a title").await, 200);
+    for status in [403, 200] {
+        assert_eq!(call("Write a title").await, status);
+    }
     let message = message_of(|| gateway.assert_every_failure_used());
     assert!(
-        !message.contains("fail_next") && !message.contains("reply_to"),
+        !message.contains("fail_") && !message.contains("reply_to"),
         "{message}"
     );
     assert_eq!(call("Hi").await, 200);
@@ -241,4 +246,18 @@ async fn a_refusal_that_is_no_longer_kept_leaves_assertions_about_faults_as_they
     );
     gateway.assert_no_session_missing();
     gateway.assert_conversations_keep_their_session();
+}
+
+#[tokio::test]
+async fn a_call_that_could_not_be_read_fails_an_assertion_about_conversations_when_it_is_gone() {
+    let limits = Limits::default().requests(1);
+    let gateway = Gateway::builder().limits(limits).start().unwrap();
+    for body in ["no JSON", r#"{"model": "m"}"#] {
+        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY).body(body);
+        let request = request.header("x-opencode-session", "s");
+        request.send().await.unwrap();
+    }
+    gateway.assert_no_session_missing();
+    let message = message_of(|| gateway.assert_conversations_keep_their_session());
+    assert!(message.contains("no longer has 1 call"), "{message}");
 }

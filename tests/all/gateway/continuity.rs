@@ -11,6 +11,7 @@ use reqwest_opencode_session::testing::{Failure, Gateway, Limits, Mark, Reply, S
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::played::{Call, continued, marked, moved, shared};
 use super::support::{chat_in, message_of, post, start, user};
 use crate::support::CHAT;
 
@@ -42,87 +43,6 @@ fn prompt_under(system: &str, messages: &[&str]) -> Value {
 fn helper(system: &str, text: &str) -> Value {
     let messages = [message("system", system), message("user", text)];
     json!({"model": "small", "messages": messages})
-}
-
-/// One call as a log sees it.
-struct Call<'a> {
-    session: &'a str,
-    parent: Option<&'a str>,
-    body: Value,
-    status: StatusCode,
-    answer: &'a str,
-}
-
-impl<'a> Call<'a> {
-    fn new(session: &'a str, body: Value) -> Self {
-        Self {
-            session,
-            parent: None,
-            body,
-            status: StatusCode::OK,
-            answer: "",
-        }
-    }
-
-    fn answered(self, answer: &'a str) -> Self {
-        Self { answer, ..self }
-    }
-
-    fn refused(self, status: StatusCode) -> Self {
-        Self { status, ..self }
-    }
-
-    fn parent(self, parent: &'a str) -> Self {
-        let parent = Some(parent);
-        Self { parent, ..self }
-    }
-
-    /// Records the call, and returns its number.
-    fn of(self, log: &Log) -> u64 {
-        let mut request = Request::post("/zen/v1/chat/completions");
-        if !self.session.is_empty() {
-            request = request.header("x-opencode-session", self.session);
-        }
-        if let Some(parent) = self.parent {
-            request = request.header("x-parent-session-id", parent);
-        }
-        let (head, ()) = request.body(()).unwrap().into_parts();
-        let number = log.record(&head, self.body.to_string());
-        let mut answer = Answer::with_status(self.status);
-        log.answer(number, &answer);
-        // As a proxy does when the stream has ended.
-        answer.text = Some(self.answer.to_owned());
-        log.answer(number, &answer);
-        number
-    }
-}
-
-/// The numbers of the calls that each call continues.
-fn continued(log: &Log) -> Vec<Option<u64>> {
-    let requests = log.requests().into_iter();
-    requests.map(|request| request.continues).collect()
-}
-
-fn marked(log: &Log) -> Vec<(u64, Vec<Mark>)> {
-    let requests = log.requests().into_iter();
-    let marks = requests.map(|request| (request.number, request.marks));
-    marks.filter(|(_, marks)| !marks.is_empty()).collect()
-}
-
-fn moved(continues: u64, from: &str, back: bool) -> Vec<Mark> {
-    let from = from.to_owned();
-    vec![Mark::Moved {
-        continues,
-        from,
-        back,
-    }]
-}
-
-fn shared(conversation: u64, other: u64) -> Vec<Mark> {
-    vec![Mark::Shared {
-        conversation,
-        other,
-    }]
 }
 
 #[test]
@@ -173,20 +93,22 @@ fn it_is_found_under_a_system_prompt_that_changes() {
     assert_eq!(marked(&log), [(3, moved(2, "x", false))]);
 }
 
+/// Asks in a session, and returns the answer.
+async fn answer_in(gateway: &Gateway, session: &str, messages: &[String]) -> String {
+    let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
+    let response = chat_in(gateway, session, &prompt(&messages)).await;
+    let body: Value = response.json().await.unwrap();
+    let answer = body["choices"][0]["message"]["content"].as_str();
+    answer.unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn one_id_that_is_pinned_over_several_conversations_is_found() {
     let gateway = start();
     for conversation in ["Lisbon", "Oslo", "Quito"] {
         let mut messages = vec![conversation.to_owned()];
         for turn in 0..3 {
-            let asked: Vec<&str> = messages.iter().map(String::as_str).collect();
-            let body: Value = chat_in(&gateway, "pinned", &prompt(&asked))
-                .await
-                .json()
-                .await
-                .unwrap();
-            let answer = &body["choices"][0]["message"]["content"];
-            let answer = answer.as_str().unwrap().to_owned();
+            let answer = answer_in(&gateway, "pinned", &messages).await;
             messages.extend([answer, format!("Question {turn}")]);
         }
     }
@@ -201,7 +123,8 @@ async fn one_id_that_is_pinned_over_several_conversations_is_found() {
         message.contains(
             "#5 call: 'Question 0', kimi-k3, 4 messages, 1 tool: POST /zen/go/v1/chat/completions \
              in session pinned, answered 200 OK; shared: its session contains the conversation \
-             that began with #4 and the one that began with #1"
+             that began with #4 and the one that began with #1, or this is an edit of its first \
+             message"
         ),
         "{message}"
     );
@@ -303,20 +226,31 @@ fn is_known(summary: &str, begins: &str) -> bool {
 }
 
 #[test]
-fn a_summary_is_known_by_each_of_its_lines_that_says_enough() {
+fn a_summary_is_known_by_a_part_of_it_or_if_it_is_short_by_all_of_it() {
+    let long = "The user asked for the weather in Lisbon, and then for that in Oslo. It is fine.";
     let lines = "The weather is fine.\nThe user asked for the weather in Lisbon.";
     for (summary, begins, known) in [
-        (lines, "Go on: The weather is fine.", true),
+        (
+            long,
+            "Go on. The user asked for the weather in Lisbon, and",
+            true,
+        ),
+        (
+            long,
+            "For the weather in Lisbon, and then for that in Oslo. It is fine.",
+            true,
+        ),
+        (long, "The user asked. Then for Oslo.", false),
         (
             lines,
-            "Go on: The user asked for the weather in Lisbon.",
+            "Go on:\nThe user asked for the weather in Lisbon.",
             true,
         ),
         (lines, "Go on: The weather in Oslo is bad.", false),
-        // If no line is long, only the longest counts, and never one of fewer than four bytes.
-        ("It is.\nIs it?\nNo", "Go on: It is.", false),
-        ("Go on.\nThe weather is fine.", "Go on. And then?", false),
+        // A short one is known as a whole, but never one of fewer than four letters.
         ("Sunny.", "Go on: Sunny.", true),
+        ("Sun, rain.", "Go on: *Sun* rain", true),
+        ("Go on.\nThe weather is fine.", "Go on. And then?", false),
         ("Yes", "Go on: Yes", false),
     ] {
         assert_eq!(is_known(summary, begins), known, "{summary:?}: {begins}");
@@ -324,12 +258,29 @@ fn a_summary_is_known_by_each_of_its_lines_that_says_enough() {
 }
 
 #[test]
-fn a_summary_is_looked_for_in_the_first_64_kib_of_the_messages() {
-    let summary = "The user asked for the weather in Lisbon.";
-    for (before, known) in [(32_000, true), (33_000, false)] {
-        // The bound falls inside a character of two bytes.
-        let begins = format!("{}{summary}", "é".repeat(before));
-        assert_eq!(is_known(summary, &begins), known, "{before}");
+fn a_summary_is_looked_for_in_the_first_256_kib_of_letters_and_a_short_one_in_the_first_four() {
+    let long = "The user asked for the weather in Lisbon.";
+    let letters = long
+        .chars()
+        .filter(|letter| letter.is_alphanumeric())
+        .count();
+    // Of a long one, a part is enough.
+    for (summary, letters, searched, cut) in [
+        (long, letters, 256 << 10, letters),
+        ("Sunny.", 5, 4 << 10, 1),
+    ] {
+        for (too_many, known) in [(0, true), (cut, false)] {
+            // Neither punctuation nor gaps count; the bound falls inside a character of two bytes.
+            let before = searched - letters + too_many;
+            let before = format!("{}{}", "é, ".repeat(before / 2), "x".repeat(before % 2));
+            let begins = format!("{before}{summary}");
+            assert_eq!(
+                is_known(summary, &begins),
+                known,
+                "{summary} after {}",
+                before.len()
+            );
+        }
     }
 }
 
@@ -530,9 +481,9 @@ fn an_input_of_one_string_continues_another_where_it_holds_its_answer() {
 }
 
 #[test]
-fn an_input_of_one_string_is_compared_where_it_is_no_longer_than_a_mebibyte() {
+fn an_input_of_one_string_is_compared_where_it_is_no_longer_than_256_kib() {
     let body = |input: &str| json!({"model": "m", "input": input});
-    for (length, expected) in [(1 << 20, Some(1)), ((1 << 20) + 1, None)] {
+    for (length, expected) in [(256 << 10, Some(1)), ((256 << 10) + 1, None)] {
         let log = Log::default();
         Call::new("s", body("Hello")).answered("Hi there!").of(&log);
         let mut input = "Hello\nHi there!\n".to_owned();
@@ -549,15 +500,19 @@ async fn a_fork_is_a_move_unless_it_is_expected() {
         if before {
             gateway.expect_fork("original", "fork");
         }
-        for (session, messages) in [
-            ("original", &["1"][..]),
-            ("original", &["1", "a", "2"]),
-            ("fork", &["1", "a", "2", "b", "3"]),
-            ("fork", &["1", "a", "2", "b", "3", "c", "4"]),
-            ("original", &["1", "a", "2", "b", "another 3"]),
+        let mut messages = vec!["1".to_owned()];
+        for (session, next) in [
+            ("original", "2"),
+            ("original", "3"),
+            ("fork", "4"),
+            ("fork", "5"),
         ] {
-            chat_in(&gateway, session, &prompt(messages)).await;
+            let answer = answer_in(&gateway, session, &messages).await;
+            messages.extend([answer, next.to_owned()]);
         }
+        messages.truncate(5);
+        messages[4] = "another 3".to_owned();
+        answer_in(&gateway, "original", &messages).await;
         if !before {
             let message = message_of(|| gateway.assert_conversations_keep_their_session());
             assert!(
@@ -679,7 +634,7 @@ fn the_traffic_of_opencode_pi_and_codex_raises_no_mark_but_for_its_fork() {
         .into_iter()
         .filter(|seen| seen.continues.is_some());
     let continuing: Vec<_> = continuing.map(|seen| what(&seen)).collect();
-    assert_eq!(continuing.len(), 5, "{continuing:#?}");
+    assert_eq!(continuing.len(), 6, "{continuing:#?}");
 
     let marked: Vec<_> = log
         .requests()
@@ -834,7 +789,7 @@ proptest! {
                 Step::Compact => {
                     let summary = format!("a summary of the conversation, number {word}");
                     history.push("summarize".to_owned());
-                    Call::new(session, words(history)).answered(&summary).of(&log);
+                    Call::new(session, words(history)).answered(&*summary).of(&log);
                     history.clear();
                     history.push(format!("so far: {summary}"));
                     Call::new(session, words(history)).answered("an answer").of(&log);

@@ -173,12 +173,13 @@ fn seen(method: Method, path: &str, body: &str) -> SeenRequest {
 }
 
 #[test]
-fn a_request_asks_a_model_where_it_posts_a_models_name_or_to_a_path_of_calls() {
+fn a_request_asks_a_model_where_it_posts_to_a_path_of_calls() {
     for (method, path, body, asks) in [
         (Method::POST, CHAT, "{}", true),
         (Method::POST, CHAT, "no JSON", true),
-        (Method::POST, "/anywhere", PROMPT, true),
-        (Method::POST, "/zen/v1/systemone", "{}", false),
+        (Method::POST, "/a-new-family/go/v1/messages", "{}", true),
+        (Method::POST, "/anywhere", PROMPT, false),
+        (Method::POST, "/zen/v1/systemone", PROMPT, false),
         (Method::GET, CHAT, PROMPT, false),
         (Method::GET, "/anywhere", PROMPT, false),
     ] {
@@ -204,6 +205,65 @@ fn a_call_is_named_by_the_words_of_a_prompt_without_tools() {
     }
     assert_eq!(seen(Method::GET, "/zen/v1/models", "").name(), "models");
     assert_eq!(seen(Method::GET, "/zen/go/v1/usage", "").name(), "request");
+}
+
+#[test]
+fn a_prompt_is_what_the_user_typed_without_the_blocks_that_clients_add() {
+    for (content, prompt) in [
+        (
+            "<system-reminder>\nBe brief.\n</system-reminder>\nWhere is it?",
+            "Where is it?",
+        ),
+        (
+            "<session_context><os>Linux</os></session_context>Where?",
+            "Where?",
+        ),
+        (
+            "Where is it?\n<environment_details>Noon</environment_details>",
+            "Where is it?",
+        ),
+        ("Where <a-b>1</a-b>is <a-b>2</a-b>it?", "Where is it?"),
+        // What the user may have typed.
+        ("What is <div>1</div>?", "What is <div>1</div>?"),
+        ("What is <my-element>?", "What is <my-element>?"),
+        (
+            "1 < 2 and <a-b c=\"d\">3</a-b>",
+            "1 < 2 and <a-b c=\"d\">3</a-b>",
+        ),
+        // Nothing else is there.
+        (
+            "<system-reminder>Go on.</system-reminder>",
+            "<system-reminder>Go on.</system-reminder>",
+        ),
+    ] {
+        let body = json!({"model": "m", "messages": [user(content)]}).to_string();
+        let seen = seen(Method::POST, CHAT, &body);
+        assert_eq!(seen.prompt.as_deref(), Some(prompt));
+    }
+    let blocks = json!([
+        {"type": "text", "text": "<system-reminder>Be brief.</system-reminder>"},
+        {"type": "text", "text": "Where is it?"},
+    ]);
+    let reminder = json!([{"type": "text", "text": "<system-reminder>Hurry.</system-reminder>"}]);
+    let body = json!({"model": "m", "messages": [
+        {"role": "user", "content": blocks},
+        {"role": "assistant", "content": "I look."},
+        {"role": "user", "content": reminder},
+    ]});
+    let seen = seen(Method::POST, CHAT, &body.to_string());
+    assert_eq!(seen.prompt.as_deref(), Some("Where is it?"));
+    assert_eq!(seen.recalls.as_deref(), Some("I look."));
+}
+
+#[test]
+fn the_first_words_of_an_answer_are_kept() {
+    let log = Log::default();
+    let number = record(&log, Method::POST, CHAT, PROMPT);
+    let mut answer = Answer::with_status(StatusCode::OK);
+    answer.text = Some(format!("It is\n{}", "x".repeat(200)));
+    log.answer(number, &answer);
+    let said = log.get(number).unwrap().said.unwrap();
+    assert_eq!(said, format!("It is {}…", "x".repeat(114)));
 }
 
 #[test]
