@@ -135,7 +135,7 @@ fn the_builder_refuses_bad_values_and_says_which() {
         ),
         (
             builder().target("opencode.ai").client_name(""),
-            "a target was refused: the target names no scheme",
+            "a target was refused: the target has no scheme",
         ),
         (builder().targets::<Target>([]), "`targets` is empty"),
     ] {

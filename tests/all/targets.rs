@@ -553,7 +553,7 @@ fn the_errors_say_what_to_do() {
     let message = |text: &str| text.parse::<Target>().unwrap_err().to_string();
     assert_eq!(
         message("opencode.ai"),
-        "the target names no scheme; write it as in `https://opencode.ai`"
+        "the target has no scheme; write it as in `https://opencode.ai`"
     );
     assert_eq!(
         message("https://opencode.ai/zen"),
