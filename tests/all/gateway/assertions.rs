@@ -32,7 +32,7 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     assert_eq!(
         message_of(|| gateway.assert_every_client_is("my-agent")),
         format!(
-            "1 of 1 request was not from client my-agent:\
+            "1 of 1 request was not from client my-agent; set it with `client_name`:\
              \n  #1 call: no prompt, m, no messages, no tools: \
              POST /zen/go/v1/chat/completions in session {id}, answered 200 OK"
         )
@@ -57,7 +57,7 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     assert_eq!(
         message_of(|| gateway.assert_every_request_in(&session)),
         format!(
-            "2 of 3 requests were not in session {id}:\
+            "2 of 3 requests were not in session {id}; run each inside `.with_session(&session)`:\
              \n  #2 call: no prompt, m, no messages, no tools: \
              POST /zen/go/v1/chat/completions in session another, answered 200 OK\
              \n  {missed}"
