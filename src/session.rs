@@ -47,10 +47,11 @@ pub struct TurnId(HeaderValue);
 impl SessionId {
     /// Creates a new, unique id: a UUIDv7.
     ///
-    /// It is made of the time and of the operating system's random numbers alone, so they are also
-    /// unique in forked processes. Ids made at least a quarter of a microsecond apart sort in the
-    /// order in which they were made, if the clock does. The last four characters are random, and
-    /// they are all that the gateway's hash looks at when it spreads conversations over providers.
+    /// It is made of the time and of the operating system's random numbers alone, so ids are also
+    /// unique in forked processes. Ids that are made at least a quarter of a microsecond apart sort in
+    /// that order, if the clock is as exact; a browser's counts milliseconds. The last four characters
+    /// are random, and they are all that the gateway's hash looks at when it spreads conversations
+    /// over providers.
     ///
     /// # Panics
     ///
