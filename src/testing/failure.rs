@@ -33,8 +33,8 @@ pub enum Failure {
     ModelUnavailable,
     /// 403 `FreeTierError`: free models are for OpenCode's own client alone.
     FreeTier,
-    /// 403 `EntitlementError`: the key's owner has no subscription to OpenCode Go. The next request
-    /// for Go's limits is refused as well as the next call, whichever comes first.
+    /// 403 `EntitlementError`: the key's owner has no subscription to OpenCode Go. A request for
+    /// Go's limits is refused as well, if it comes before the call.
     Entitlement,
     /// 503 `api_error`: the gateway cannot route calls at the moment.
     Unavailable,

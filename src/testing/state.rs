@@ -279,7 +279,7 @@ impl State {
             false => Outcome::json(&completion.json()),
         };
         if endpoint.family == Family::Inference {
-            outcome = outcome.and([
+            outcome = outcome.with_headers([
                 ("x-opencode-log-id", &format!("log_{number}")),
                 ("x-opencode-endpoint-id", &provider),
                 ("x-opencode-upstream-model-id", &id.model),
