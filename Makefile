@@ -51,7 +51,7 @@ doc:
 # The same, as docs.rs builds it. Needs a nightly toolchain.
 docs-rs:
 	RUSTDOCFLAGS="-D warnings --cfg docsrs" cargo +nightly doc --all-features --no-deps \
-		--target-dir target/docsrs
+		-Zrustdoc-map --target-dir target/docsrs
 
 quickstart:
 	cargo run -p quickstart
@@ -60,7 +60,10 @@ quickstart:
 examples:
 	examples/check.sh
 
-# The SDKs, and the typical clients. Needs OpenSSL's headers (Debian: libssl-dev).
+# The SDKs, the typical clients, and what the README and the guide show. Needs OpenSSL's headers
+# (Debian: libssl-dev). The clients are shown as they are, so they would use a proxy.
+compat: export NO_PROXY = 127.0.0.1
+compat: export no_proxy = $(NO_PROXY)
 compat:
 	cargo test --manifest-path compat/Cargo.toml
 	cargo test --manifest-path compat/shapes/Cargo.toml

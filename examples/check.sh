@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
 # Compares what each example prints with its `output.txt`. What differs from run to run is masked:
-# ids, providers, times, and the order of lines, because some calls are made at once.
+# ids, providers, answers, and the numbers and the order of calls that are made at once.
 # `check.sh --write` writes the files instead.
 set -euo pipefail
 cd "$(dirname "$0")"
 
+uuid='[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
+
 mask() {
-    sed -E -e 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/ID/g' \
+    local printed names
+    printed=$(cat)
+    # A line such as `Oslo is session …` says whose id it is.
+    names=$(sed -nE "s/^(.*) is session +($uuid)$/s#\\2#<\\1>#g/p" <<<"$printed")
+    sed -E -e "$names" -e "s/$uuid/ID/g" \
         -e 's/\b(north|east|south)\b/PROVIDER/g' \
+        -e 's/[0-9]+: [a-z ]+, [0-9]+"/ANSWER"/g' \
         -e 's/#[0-9]+/#N/g' \
-        -e 's/ +/ /g' |
+        -e 's/ +/ /g' <<<"$printed" |
         LC_ALL=C sort
 }
 

@@ -23,19 +23,23 @@ pub const PARENT_SESSION: HeaderName = HeaderName::from_static("x-parent-session
 pub(crate) const OTHER_TURN: HeaderName = HeaderName::from_static("x-opencode-request-id");
 
 /// `x-session-affinity`: what OpenCode's client sends to providers that are not OpenCode.
-pub(crate) const AFFINITY: HeaderName = HeaderName::from_static("x-session-affinity");
+pub(crate) const AFFINITY: &str = "x-session-affinity";
 
 /// Every header that OpenCode's gateways take a session from, in the order that we read them.
-pub(crate) const SESSION_NAMES: [HeaderName; 5] = [
-    SESSION,
-    HeaderName::from_static("session_id"),
-    HeaderName::from_static("session-id"),
-    HeaderName::from_static("x-session-id"),
-    HeaderName::from_static("x-claude-code-session-id"),
+pub(crate) const SESSION_NAMES: [&str; 5] = [
+    "x-opencode-session",
+    "session_id",
+    "session-id",
+    "x-session-id",
+    "x-claude-code-session-id",
 ];
 
 /// The headers that belong to a session, and are never sent with another one.
-pub(crate) const TURN_AND_PARENT_NAMES: [HeaderName; 3] = [TURN, OTHER_TURN, PARENT_SESSION];
+pub(crate) const TURN_AND_PARENT: [&str; 3] = [
+    "x-opencode-request",
+    "x-opencode-request-id",
+    "x-parent-session-id",
+];
 
 /// OpenCode's headers other than the session's.
 pub(crate) const OPENCODE_ONLY: [HeaderName; 5] =
@@ -232,32 +236,30 @@ impl<'a> Existing<'a> {
     }
 }
 
-/// What a map says of sessions, from one pass over its names.
-pub(crate) struct Survey<'a> {
-    /// What it contains under the name that a target takes its session in.
-    pub session: Existing<'a>,
-    /// Whether it contains another of [`SESSION_NAMES`].
+/// Which headers of a session a map contains, from one pass over its names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Survey {
+    /// The one that a target takes its session in.
+    pub has_session: bool,
+    /// Another of [`SESSION_NAMES`].
     pub has_other_name: bool,
-    /// Whether it contains a turn or a parent.
+    /// A turn or a parent.
     pub has_turn_or_parent: bool,
 }
 
-impl<'a> Survey<'a> {
-    pub fn of(headers: &'a HeaderMap, session_header: &HeaderName) -> Self {
-        static OTHER_NAMES: [HeaderName; 5] = SESSION_NAMES;
-        static TURN_AND_PARENT: [HeaderName; 3] = TURN_AND_PARENT_NAMES;
-
-        let mut survey = Self {
-            session: Existing::Nothing,
-            has_other_name: false,
-            has_turn_or_parent: false,
-        };
-        for (name, value) in headers {
+impl Survey {
+    #[inline]
+    pub fn of(headers: &HeaderMap, session_header: &HeaderName) -> Self {
+        let mut survey = Self::default();
+        let session_header = session_header.as_str();
+        for name in headers.keys() {
+            let name = name.as_str();
             if name == session_header {
-                survey.session = survey.session.and(value);
-            } else {
-                survey.has_other_name |= OTHER_NAMES.contains(name);
-                survey.has_turn_or_parent |= TURN_AND_PARENT.contains(name);
+                survey.has_session = true;
+            } else if let Some(b's' | b'x') = name.as_bytes().first() {
+                // All of these begin so, and most others do not.
+                survey.has_other_name |= SESSION_NAMES.contains(&name);
+                survey.has_turn_or_parent |= TURN_AND_PARENT.contains(&name);
             }
         }
         survey
@@ -276,11 +278,11 @@ impl<'a> Named<'a> {
     /// Returns the session in the first of these headers that names one.
     pub fn find(
         headers: &'a HeaderMap,
-        names: impl IntoIterator<Item = HeaderName>,
+        names: impl IntoIterator<Item = &'static str>,
     ) -> Option<Self> {
         let mut has_turn_and_parent = true;
         names.into_iter().find_map(|name| {
-            let existing = Existing::of(headers, &name);
+            let existing = Existing::of(headers, &HeaderName::from_static(name));
             let named = existing.token().map(|id| Self {
                 id,
                 has_turn_and_parent,

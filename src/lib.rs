@@ -1,9 +1,16 @@
 // The README's doc tests need the gateway.
 #![cfg_attr(any(feature = "testing", not(doctest)), doc = include_str!("../README.md"))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// A reader turns on neither of them.
+#![cfg_attr(
+    docsrs,
+    doc(auto_cfg(hide(feature = "_reqwest", target_arch = "wasm32")))
+)]
 #![forbid(unsafe_code)]
 
+// Its pages are for every reader, whatever features they need themselves.
 #[cfg(any(doc, all(doctest, feature = "testing")))]
+#[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod docs;
 pub mod header;
 mod middleware;
@@ -26,6 +33,8 @@ pub use adapters::reqwest::RedirectPolicy;
 pub use adapters::reqwest::{RequestBuilderError, RequestBuilderExt, ReqwestClientBuilder};
 #[cfg(feature = "tower")]
 pub use adapters::tower::{OpencodeSessionLayer, OpencodeSessionService, ResponseFuture};
+// Beside the other errors, and not alone under "Re-exports".
+#[doc(inline)]
 pub use header::InvalidValue;
 pub use middleware::{BuildError, OpencodeSessionMiddleware, OpencodeSessionMiddlewareBuilder};
 pub use origin::RequestUrl;

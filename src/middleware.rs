@@ -56,10 +56,10 @@ use crate::trace::Trace;
 /// | a URL, and headers as pairs of strings | [`headers_for`](Self::headers_for) |
 /// | a tower service | `layer`, with the feature `tower` |
 ///
-/// Each reads the session when it is called. A `ClientWithMiddleware` is called by the future of
-/// `.send()`, so a scope around that is enough. A layer is called by `Service::call`, and the others
-/// by your own code: put the scope around the function that calls them, or name the session with
-/// [`bound_to`](Self::bound_to).
+/// A chain reads the session when its future is first polled: a scope around `.send()` is enough,
+/// and a middleware above may run `next` in a session of its choice. A layer reads it in
+/// `Service::call`. The others read it immediately: put the scope around the function that calls
+/// them, or name the session with [`bound_to`](Self::bound_to).
 ///
 /// # Which requests
 ///
@@ -78,17 +78,26 @@ use crate::trace::Trace;
 /// 5. a [`Session`] or [`SessionId`](crate::SessionId) that the application put into its own
 ///    `task_local_extensions`;
 /// 6. what [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) returns;
-/// 7. the [`Fallback`].
+/// 7. a session that the request names in another header that the gateways take one from:
+///    `session_id`, `session-id`, `x-session-id` or `x-claude-code-session-id`;
+/// 8. the [`Fallback`].
 ///
-/// A session header that is empty, malformed or repeated counts as absent, and is never sent.
+/// A session header that is empty, malformed or has different values counts as absent. A value that
+/// is repeated counts as one.
+///
+/// The seventh is for proxies that copy headers: it is sent as `x-opencode-session`. It is the
+/// client's own claim, so a server that must not take its tenants' word runs the call inside
+/// [`Session::from_headers`]`(..)` with [`derived(tenant)`](Session::derived), or removes the
+/// headers. It counts as absent under [`ExistingHeader::Replace`], and for a target with a
+/// [session header](Target::session_header) of its own.
 ///
 /// # What else is sent
 ///
-/// A session's turn and parent are sent with it, if it has them. When the caller's own session
-/// header is kept, the turn and parent beside it are left alone; when it is replaced or removed,
-/// so are they. So give each request a fresh map: by default, a reused one keeps its whole old
-/// session. The client's name, the project and the user agent are set if the caller has not set
-/// them.
+/// A session's turn and parent, if it has them. Those that are on the request already stay only
+/// with the session header that stays, or that the session is taken from if no header before that
+/// one is malformed; whatever other session is sent, they are removed. So give each request a fresh
+/// map: by default, a reused one keeps its whole old session. The client's name, the project and
+/// the user agent are set if the caller has not set them.
 ///
 /// # Order
 ///
@@ -113,8 +122,8 @@ use crate::trace::Trace;
 ///
 /// With the feature `tracing`, each request to a target emits an event at debug level, with the
 /// host and the source of the session. The first request in the fallback's session emits one at
-/// info level, and the first one without a session a warning, once for a middleware and its clones.
-/// No event contains a key or a session's id.
+/// info level, and the first one without a session a warning: once for a middleware and its clones,
+/// and once for all that [`new`](Self::new) makes. No event contains a key or a session's id.
 #[derive(Clone, Default)]
 pub struct OpencodeSessionMiddleware {
     /// `None` for the default settings, so that `new` can be a `const fn`.
@@ -252,21 +261,23 @@ impl OpencodeSessionMiddleware {
     /// Returns the headers for a request to this URL: none if it is not a target.
     ///
     /// For clients that hold headers as pairs of strings. A user agent is never among them. The
-    /// method cannot see which headers the caller sets: skip a name that is already in your list.
+    /// method cannot see which headers the caller sets. If your list may have a session already,
+    /// leave out all of these headers there: another session's turn must not be sent with it.
     ///
     /// # Errors
     ///
     /// The same as [`apply`](Self::apply).
     ///
     /// ```
-    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
+    /// use reqwest_opencode_session::{OpencodeSessionMiddleware, header};
     ///
     /// let middleware = OpencodeSessionMiddleware::new();
     /// let url = "https://opencode.ai/zen/go/v1/messages".parse::<http::Uri>()?;
     /// let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
     ///
-    /// for (name, value) in &middleware.headers_for(&url)? {
-    ///     if !headers.iter().any(|(there, _)| there.eq_ignore_ascii_case(name.as_str())) {
+    /// let is_session = |name: &str| name.eq_ignore_ascii_case(header::SESSION.as_str());
+    /// if !headers.iter().any(|(name, _)| is_session(name)) {
+    ///     for (name, value) in &middleware.headers_for(&url)? {
     ///         headers.push((name.to_string(), value.to_str()?.to_owned()));
     ///     }
     /// }
@@ -292,7 +303,10 @@ impl OpencodeSessionMiddleware {
     ///
     /// `previous` holds the URLs of the chain so far, in order, and `to` is the next one. A chain
     /// that began at a target may continue to any target that takes the same headers. A chain that
-    /// began elsewhere carries no session, and may continue anywhere.
+    /// began elsewhere carries no session, and may continue anywhere. Where the beginning is not
+    /// known, because `previous` is empty or its first URL has no scheme or host, the chain may
+    /// continue to targets alone. A stack that knows only the last URL passes that one: the session
+    /// stays on its targets, and a chain that has once come to a target is refused elsewhere.
     ///
     /// # Errors
     ///

@@ -65,24 +65,31 @@ pub(crate) fn with_host<U: RequestUrl + ?Sized, T: Default>(
         return T::default();
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    if U::IS_NORMALIZED {
-        return matches(host);
-    }
-    if is_address(host) {
-        if let Ok(address) = Host::parse(host) {
-            return matches(&address.to_string());
-        }
-    }
-    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        false => matches(host),
-        true => matches(&host.to_ascii_lowercase()),
-    }
+    let respelled = if U::IS_NORMALIZED {
+        None
+    } else {
+        respelled(host)
+    };
+    matches(respelled.as_deref().unwrap_or(host))
 }
 
-/// Returns whether a host is an IP address, in any of its spellings: `127.1`, `0x7f000001`, `[::1]`.
-fn is_address(host: &str) -> bool {
-    let last_label = host.rsplit('.').next().unwrap_or(host);
-    host.starts_with('[') || last_label.starts_with(|start: char| start.is_ascii_digit())
+/// Returns the host as a [`Url`] spells it, if that is another spelling.
+fn respelled(host: &str) -> Option<String> {
+    // Such as `127.1`, `0x7f000001` or `[0::1]`. Most names end in another letter.
+    let may_be_address = host.ends_with(|end: char| end.is_ascii_hexdigit() || end == ']');
+    if may_be_address && (host.starts_with('[') || starts_with_digit(last_label(host))) {
+        return Host::parse(host).ok().map(|address| address.to_string());
+    }
+    let has_upper_case = host.bytes().any(|byte| byte.is_ascii_uppercase());
+    has_upper_case.then(|| host.to_ascii_lowercase())
+}
+
+fn last_label(host: &str) -> &str {
+    host.rfind('.').map_or(host, |dot| &host[dot + 1..])
+}
+
+fn starts_with_digit(label: &str) -> bool {
+    label.starts_with(|start: char| start.is_ascii_digit())
 }
 
 /// Returns what an error may show of a URL: scheme, host and port, without user info. Empty if the

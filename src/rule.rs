@@ -54,10 +54,11 @@ pub enum Fallback {
     /// Only the origin decides, not the path. The gateway gives a list of models without a session,
     /// but here that call needs one as well, such as [`Session::process`], or a client of its own.
     ///
-    /// A request that names its session in [another header](crate::docs::sessions#other-names) is
-    /// not refused: that is the caller's own claim, and a server's tenants can choose each other's.
-    /// To take no tenant's word, run the call inside
-    /// [`Session::from_headers`]`(..)` with [`derived(tenant)`](Session::derived).
+    /// A request that names its session in another header, such as `session_id`, is not refused. In
+    /// a server that copies headers, that is the client's own claim: a tenant can choose another
+    /// one's session, and a login in `session_id` would be sent as a session. To take no tenant's
+    /// word, run the call inside [`Session::from_headers`]`(..)` with
+    /// [`derived(tenant)`](Session::derived), or remove the header.
     Reject,
 }
 
@@ -131,16 +132,11 @@ impl MissingSession {
     }
 }
 
-/// A session that was found for a request. A bare id is not made into a `Session`, because that
-/// would allocate.
+/// A session that was found for a request. The id in its extensions is not made into a `Session`,
+/// because that would allocate.
 enum Found<'a> {
     Session(Cow<'a, Session>),
-    Id(Cow<'a, SessionId>),
-    /// In another header of the request.
-    Named {
-        id: SessionId,
-        has_turn_and_parent: bool,
-    },
+    Id(&'a SessionId),
     Process,
 }
 
@@ -148,21 +144,9 @@ impl Found<'_> {
     fn ids(&self) -> Ids<'_> {
         match self {
             Self::Session(session) => session.ids(),
-            Self::Id(id) => Ids::from(&**id),
-            Self::Named { id, .. } => Ids::from(id),
+            Self::Id(id) => Ids::from(*id),
             Self::Process => Ids::process(),
         }
-    }
-
-    /// Returns whether the turn and the parent that are on the request are this session's.
-    fn has_turn_and_parent(&self) -> bool {
-        matches!(
-            self,
-            Self::Named {
-                has_turn_and_parent: true,
-                ..
-            }
-        )
     }
 }
 
@@ -172,6 +156,14 @@ impl Found<'_> {
 /// session to the other's gateway.
 #[derive(Clone, Default)]
 struct Remembered(Vec<(SessionFrom, Session)>);
+
+impl Remembered {
+    fn of(&self, source: &SessionFrom) -> Option<&Session> {
+        let mut answers = self.0.iter();
+        let answer = answers.find(|(asked, _)| asked.is(source));
+        answer.map(|(_, session)| session)
+    }
+}
 
 /// Nothing gave a session, and the fallback is [`Fallback::Reject`].
 struct Unresolved;
@@ -230,33 +222,34 @@ impl<'a> Rule<'a> {
         extensions: Option<&mut Extensions>,
     ) -> Result<Applied, Unresolved> {
         let header = dialect.session_header();
-        let survey = Survey::of(headers, header);
-        match survey.session {
-            Existing::Token(_) if self.keeps() => return Ok(Applied::Session(Source::Header)),
-            Existing::Repeated(session) if self.keeps() => {
-                let session = session.clone();
-                headers.insert(header, session);
-                return Ok(Applied::Session(Source::Header));
+        let mut survey = Survey::of(headers, header);
+        if survey.has_session && self.keeps() {
+            match Existing::of(headers, header) {
+                Existing::Token(_) => return Ok(Applied::Session(Source::Header)),
+                Existing::Repeated(session) => {
+                    let session = session.clone();
+                    headers.insert(header, session);
+                    return Ok(Applied::Session(Source::Header));
+                }
+                Existing::Nothing | Existing::Malformed => {}
             }
-            _ => {}
         }
-        // Anything else under that name is never sent.
-        let is_there = !matches!(survey.session, Existing::Nothing);
-        let has_turn_or_parent = survey.has_turn_or_parent;
-        let names_another = survey.has_other_name && dialect == Dialect::OpenCode && self.keeps();
-        let found = self.given(extensions.as_deref());
-        let found = found.or_else(|| names_another.then(|| named(headers)).flatten());
+        let found = match self.given(extensions.as_deref()) {
+            Some(found) => Some(found),
+            None => self.answered(extensions),
+        };
+        let found = found.or_else(|| self.named(dialect, headers, &mut survey));
         let Some((found, source)) = found.or_else(|| self.fallback()) else {
             if self.settings.fallback == Fallback::Reject {
                 return Err(Unresolved);
             }
-            if is_there {
+            if survey.has_session {
                 headers.remove(header);
                 forget_turn_and_parent(headers);
             }
             return Ok(Applied::NoSession);
         };
-        if has_turn_or_parent && !found.has_turn_and_parent() {
+        if survey.has_turn_or_parent {
             forget_turn_and_parent(headers);
         }
         let ids = found.ids();
@@ -265,16 +258,6 @@ impl<'a> Rule<'a> {
             Dialect::Other(header) => {
                 headers.insert(header, ids.session.clone().into());
             }
-        }
-        let answered = match found {
-            Found::Session(Cow::Owned(session)) if source == Source::SessionFrom => Some(session),
-            _ => None,
-        };
-        if let (Some(session), Some(extensions), Some(source)) =
-            (answered, extensions, &self.settings.session_from)
-        {
-            let Remembered(answers) = extensions.get_or_insert_default();
-            answers.push((source.clone(), session));
         }
         Ok(Applied::Session(source))
     }
@@ -314,7 +297,7 @@ impl<'a> Rule<'a> {
         self.settings.existing_header == ExistingHeader::Keep
     }
 
-    /// Returns the session that the application says the request is in.
+    /// Returns the session that the application has said the request is in.
     fn given<'b>(self, extensions: Option<&'b Extensions>) -> Option<(Found<'b>, Source)>
     where
         'a: 'b,
@@ -323,7 +306,7 @@ impl<'a> Rule<'a> {
             return Some((Found::Session(Cow::Borrowed(session)), Source::Extensions));
         }
         if let Some(id) = extensions.and_then(Extensions::get::<SessionId>) {
-            return Some((Found::Id(Cow::Borrowed(id)), Source::Extensions));
+            return Some((Found::Id(id), Source::Extensions));
         }
         let scoped = scope::scoped();
         if let Some(bound) = self.bound {
@@ -344,10 +327,48 @@ impl<'a> Rule<'a> {
             return Some((Found::Session(Cow::Owned(session)), Source::TaskLocal));
         }
         if let Some(id) = scope::local::<SessionId>() {
-            return Some((Found::Id(Cow::Owned(id)), Source::TaskLocal));
+            return Some((Found::Session(Cow::Owned(id.into())), Source::TaskLocal));
         }
-        let session = self.answer(extensions)?;
-        Some((Found::Session(session), Source::SessionFrom))
+        None
+    }
+
+    /// Returns what `session_from` answers, or what it answered to an earlier attempt.
+    fn answered(self, extensions: Option<&mut Extensions>) -> Option<(Found<'a>, Source)> {
+        let source = self.settings.session_from.as_ref()?;
+        let session = match extensions {
+            None => source.ask()?,
+            Some(extensions) => {
+                let remembered = extensions.get::<Remembered>();
+                match remembered.and_then(|answers| answers.of(source)) {
+                    Some(session) => session.clone(),
+                    None => {
+                        let session = source.ask()?;
+                        let Remembered(answers) = extensions.get_or_insert_default();
+                        answers.push((source.clone(), session.clone()));
+                        session
+                    }
+                }
+            }
+        };
+        Some((Found::Session(Cow::Owned(session)), Source::SessionFrom))
+    }
+
+    /// Returns the session that the request names in another header than OpenCode's own. The turn
+    /// and the parent beside it may be its own.
+    fn named(
+        self,
+        dialect: Dialect<'_>,
+        headers: &HeaderMap,
+        survey: &mut Survey,
+    ) -> Option<(Found<'a>, Source)> {
+        if !survey.has_other_name || dialect != Dialect::OpenCode || !self.keeps() {
+            return None;
+        }
+        let named = Named::find(headers, header::SESSION_NAMES)?;
+        let id = SessionId::try_from(named.id).ok()?;
+        survey.has_turn_or_parent &= !named.has_turn_and_parent;
+        let session = Cow::Owned(id.into());
+        Some((Found::Session(session), Source::OtherHeader))
     }
 
     fn fallback(self) -> Option<(Found<'a>, Source)> {
@@ -357,18 +378,6 @@ impl<'a> Rule<'a> {
             Fallback::Omit | Fallback::Reject => return None,
         };
         Some((found, Source::Fallback))
-    }
-
-    /// Returns what `session_from` returns, or what it returned to an earlier attempt.
-    fn answer<'b>(self, extensions: Option<&'b Extensions>) -> Option<Cow<'b, Session>> {
-        let source = self.settings.session_from.as_ref()?;
-        let remembered = extensions
-            .and_then(Extensions::get::<Remembered>)
-            .and_then(|Remembered(answers)| answers.iter().find(|(asked, _)| asked.is(source)));
-        match remembered {
-            Some((_, session)) => Some(Cow::Borrowed(session)),
-            None => source.ask().map(Cow::Owned),
-        }
     }
 
     fn tell<U: RequestUrl + ?Sized>(self, url: &U, outcome: &Result<Applied, Unresolved>) {
@@ -385,19 +394,9 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Returns the session that a request names in another header than OpenCode's own.
-fn named(headers: &HeaderMap) -> Option<(Found<'static>, Source)> {
-    let named = Named::find(headers, header::SESSION_NAMES)?;
-    let found = Found::Named {
-        id: named.id.try_into().ok()?,
-        has_turn_and_parent: named.has_turn_and_parent,
-    };
-    Some((found, Source::OtherHeader))
-}
-
 /// Removes the turn and parent of another session than the one that is sent.
 fn forget_turn_and_parent(headers: &mut HeaderMap) {
-    for name in header::TURN_AND_PARENT_NAMES {
+    for name in header::TURN_AND_PARENT {
         headers.remove(name);
     }
 }

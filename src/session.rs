@@ -473,8 +473,10 @@ impl Session {
 
     /// Returns this session with each of its ids run through [`SessionId::derive`].
     ///
-    /// For proxies and routers: with a scope for each tenant, the ids of two tenants never collide,
-    /// and the ids that clients send never reach the gateway.
+    /// For proxies and routers: with a scope for each tenant, the ids of two tenants never collide.
+    /// Run the call inside the derived session, or put that into the request's extensions: either
+    /// goes before the headers that the client has sent, unless one of them is
+    /// `x-opencode-session`, which a proxy does not copy.
     ///
     /// ```
     /// use reqwest_opencode_session::{Session, SessionId};
@@ -550,6 +552,7 @@ impl<'a> Ids<'a> {
     }
 
     /// Writes them into the headers that OpenCode's gateways read.
+    #[inline]
     pub fn write(self, headers: &mut HeaderMap) {
         headers.insert(header::SESSION, self.session.0.clone());
         if let Some(turn) = self.turn {

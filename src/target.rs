@@ -147,6 +147,7 @@ impl Target {
     }
 
     // The host comes first, because it differs most often.
+    #[inline]
     fn matches_host<U: RequestUrl + ?Sized>(&self, host: &str, url: &U) -> bool {
         let (host, own) = (host.as_bytes(), self.host.as_bytes());
         let is_host = if self.subdomains {

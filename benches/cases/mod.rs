@@ -27,6 +27,9 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 const ID: &str = "01a20360-f6d2-7083-9a19-5a139a403ac6";
+/// The name of the header that is inserted by hand.
+static SESSION: HeaderName = header::SESSION;
+
 pub const TARGET: &str = "https://opencode.ai/zen/go/v1/messages";
 const STAGING_TARGET: &str = "https://dev.opencode.ai/zen/go/v1/messages";
 const ADDED_TARGET: &str = "https://gateway-0.example/v1/messages";
@@ -40,7 +43,7 @@ pub enum Headers {
     Four,
     None,
     Twelve,
-    /// Four, in a map that was cloned for a retry and has no room left.
+    /// Four, in a map that was cloned for a retry, and has to grow.
     FourCloned,
 }
 
@@ -94,6 +97,8 @@ pub const BARE: &str = "no middleware";
 pub const BARE_IN_SCOPE: &str = "no middleware, in a scope";
 pub const BY_HAND: &str = "header inserted by hand";
 pub const EMPTY: &str = "empty async_trait middleware";
+/// What a middleware costs at least that inserts the header.
+pub const CHAIN: &[&str] = &[EMPTY, BY_HAND];
 pub const TEN_LINES: &str = "ten-line async_trait middleware";
 pub const RETRY: &str = "reqwest-retry";
 pub const TRACING: &str = "reqwest-tracing, no subscriber";
@@ -136,8 +141,8 @@ pub struct Case {
     pub name: &'static str,
     /// The case that does everything except what is measured.
     pub base: &'static str,
-    /// The case that sets the header by hand, or comes closest to that.
-    pub peer: &'static str,
+    /// The cases that together set the header by hand, or come closest to that.
+    pub peers: &'static [&'static str],
     place: Place,
     prepare: Box<dyn Fn() -> Call + Send + Sync>,
 }
@@ -197,22 +202,24 @@ pub fn cases(headers: Headers) -> Vec<Case> {
     cases.extend(through_a_request_builder(headers));
     cases.extend(through_an_http_request(headers));
     cases.extend(through_a_layer(headers));
-    if matches!(headers, Headers::Twelve | Headers::FourCloned) {
-        // These show the cost of looking through more names, and of a map that has to grow.
-        cases.retain(|case| [BARE, BY_HAND, TEN_LINES, EXISTING, FALLBACK].contains(&case.name));
+    if headers == Headers::Twelve {
+        // These show the cost of looking through more names.
+        let shown = [BARE, BY_HAND, EMPTY, TEN_LINES, EXISTING, FALLBACK];
+        cases.retain(|case| shown.contains(&case.name));
     }
     cases
 }
 
 fn case(
     name: &'static str,
-    [base, peer]: [&'static str; 2],
+    base: &'static str,
+    peers: &'static [&'static str],
     prepare: impl Fn() -> Call + Send + Sync + 'static,
 ) -> Case {
     Case {
         name,
         base,
-        peer,
+        peers,
         place: Place::Outside,
         prepare: Box::new(prepare),
     }
@@ -356,16 +363,14 @@ impl Chain {
         // One for the whole program, so that a call can borrow it.
         let client: &ClientWithMiddleware = Box::leak(Box::new(client(self.chain)));
         let (session, value) = (session(), value());
-        case(self.name, [self.base, BY_HAND], move || {
+        case(self.name, self.base, CHAIN, move || {
             let mut request = request(self.headers, self.url.clone());
             let mut extensions = self.extensions.clone();
             let (by_hand, in_scope) = (self.by_hand, self.in_scope);
             let (session, value) = (session.clone(), value.clone());
             Box::new(move || {
                 if by_hand {
-                    request
-                        .headers_mut()
-                        .insert("x-opencode-session", value.clone());
+                    request.headers_mut().insert(&SESSION, value.clone());
                 }
                 let call = client.execute_with_extensions(request, &mut extensions);
                 let response = if in_scope {
@@ -384,7 +389,7 @@ fn through_a_request_builder(headers: Headers) -> [Case; 4] {
     let case = |name, edit: fn(RequestBuilder, &'static Given) -> RequestBuilder| {
         let given = Given::new();
         let client = Client::new();
-        case(name, [BUILDER, BUILDER_BY_HAND], move || {
+        case(name, BUILDER, &[BUILDER_BY_HAND], move || {
             let request = request(headers, TARGET.parse().unwrap());
             let builder = RequestBuilder::from_parts(client.clone(), request);
             Box::new(move || drop(black_box(edit(builder, given))))
@@ -416,7 +421,7 @@ fn through_an_http_request(headers: Headers) -> [Case; 5] {
             TARGET
         };
         let extended = name == HTTP_EXTENSIONS;
-        case(name, [HTTP, HTTP_BY_HAND], move || {
+        case(name, HTTP, &[HTTP_BY_HAND], move || {
             let mut request = http_request(headers, BODY, url);
             if extended {
                 request.extensions_mut().insert(session());
@@ -449,7 +454,7 @@ fn through_a_layer(headers: Headers) -> [Case; 3] {
     where
         S: Service<http::Request<reqwest::Body>> + Clone + Send + Sync + 'static,
     {
-        self::case(name, [LAYER, LAYER_SET_HEADER], move || {
+        self::case(name, LAYER, &[LAYER_SET_HEADER], move || {
             let request = http_request(headers, reqwest::Body::from(BODY), TARGET);
             let mut service = service.clone();
             Box::new(move || drop(black_box(service.call(request))))
@@ -490,7 +495,7 @@ impl Given {
     }
 
     fn insert_by_hand(&self, headers: &mut HeaderMap) {
-        headers.insert("x-opencode-session", self.value.clone());
+        headers.insert(&SESSION, self.value.clone());
     }
 }
 
@@ -554,7 +559,7 @@ impl Middleware for TenLines {
         if request.url().host_str() == Some("opencode.ai") {
             request
                 .headers_mut()
-                .insert("x-opencode-session", self.0.clone());
+                .insert(header::SESSION, self.0.clone());
         }
         next.run(request, extensions).await
     }
@@ -595,7 +600,12 @@ pub const POLL: &str = "one poll in a scope";
 /// The name of a part, and a function that prepares runs of it.
 pub type Part = (&'static str, fn() -> Box<dyn FnMut()>);
 
-pub const PARTS: [Part; 6] = [
+pub const BUILD: [(&str, usize); 2] = [
+    ("build with 100 targets", 100),
+    ("build with 1,000 targets", 1000),
+];
+
+pub const PARTS: [Part; 8] = [
     (GROWTH, || {
         let value = value();
         Box::new(move || {
@@ -620,4 +630,16 @@ pub const PARTS: [Part; 6] = [
         let mut scope = Box::pin(with_extensions(items, pending::<()>()));
         Box::new(move || assert!(scope.as_mut().now_or_never().is_none()))
     }),
+    (BUILD[0].0, || build(BUILD[0].1)),
+    (BUILD[1].0, || build(BUILD[1].1)),
 ];
+
+/// Builds a middleware with this many targets.
+fn build(count: usize) -> Box<dyn FnMut()> {
+    let targets = (0..count).map(|number| format!("https://gateway-{number}.example").parse());
+    let targets: Vec<Target> = targets.map(|target| target.unwrap()).collect();
+    Box::new(move || {
+        let builder = OpencodeSessionMiddleware::builder().targets(targets.iter().cloned());
+        drop(black_box(builder.build()));
+    })
+}

@@ -56,13 +56,26 @@ async function hold(anthropic) {
   }
 }
 
-async function refused(anthropic, model) {
-  const messages = [{ role: 'user', content: 'Hello' }];
-  const call = anthropic.messages.create({ model, max_tokens: 1000, messages });
-  await assert.rejects(call, { status: 400, message: /MissingSessionID/ });
+// The same question, whole and streamed.
+function calls(anthropic, model) {
+  const request = { model, max_tokens: 1000, messages: [{ role: 'user', content: 'Hello' }] };
+  return [
+    () => anthropic.messages.create(request),
+    () => anthropic.messages.stream(request).finalMessage(),
+  ];
 }
 
 for (const base of ['/zen', '/zen/go', '/inference/anthropic', '/inference/go/anthropic']) {
-  await hold(client(base, { 'x-opencode-session': crypto.randomUUID() }));
-  await refused(client(base, {}), base.includes('/go') ? 'kimi-k3' : 'kimi-k3-free');
+  const session = { 'x-opencode-session': crypto.randomUUID() };
+  await hold(client(base, { ...session }));
+  for (const call of calls(client(base, {}), 'kimi-k3')) {
+    if (base.includes('/go')) {
+      await assert.rejects(call(), { status: 400, message: /MissingSessionID/ });
+    } else {
+      assert((await call()).content);
+    }
+  }
+  for (const call of calls(client(base, { ...session }), 'kimi-k3-free')) {
+    await assert.rejects(call(), { status: 403, message: /FreeTierError/ });
+  }
 }

@@ -3,7 +3,7 @@
 import sys
 import uuid
 
-from anthropic import Anthropic, BadRequestError
+from anthropic import Anthropic, APIStatusError
 
 ORIGIN, KEY = sys.argv[1:]
 SYSTEM = "Use the tools, and be brief. " * 200
@@ -57,16 +57,37 @@ def hold(anthropic):
         assert answer.content[0].text, answer
 
 
-def refused(anthropic, model):
+def calls(anthropic, model):
+    """The same question, whole and streamed."""
+    options = {
+        "model": model,
+        "max_tokens": 1000,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
+
+    def stream():
+        with anthropic.messages.stream(**options) as events:
+            return events.get_final_message()
+
+    return [lambda: anthropic.messages.create(**options), stream]
+
+
+def refused(call, status, kind):
     try:
-        messages = [{"role": "user", "content": "Hello"}]
-        anthropic.messages.create(model=model, max_tokens=1000, messages=messages)
-    except BadRequestError as error:
-        assert "MissingSessionID" in str(error), error
+        call()
+    except APIStatusError as error:
+        assert error.status_code == status and kind in str(error), error
     else:
-        raise AssertionError("a call without a session was answered")
+        raise AssertionError(f"a call was answered, not refused with {kind}")
 
 
 for base in ["/zen", "/zen/go", "/inference/anthropic", "/inference/go/anthropic"]:
-    hold(client(base, **{"x-opencode-session": str(uuid.uuid4())}))
-    refused(client(base), "kimi-k3" if "/go" in base else "kimi-k3-free")
+    session = {"x-opencode-session": str(uuid.uuid4())}
+    hold(client(base, **session))
+    for call in calls(client(base), "kimi-k3"):
+        if "/go" in base:
+            refused(call, 400, "MissingSessionID")
+        else:
+            assert call().content
+    for call in calls(client(base, **session), "kimi-k3-free"):
+        refused(call, 403, "FreeTierError")

@@ -53,9 +53,17 @@ async function hold({ models }) {
   }
 }
 
-async function refused({ models }, model) {
-  const call = models.generateContent({ model, contents: 'Hello' });
-  await assert.rejects(call, { status: 400, message: /MissingSessionID/ });
+// The same question, whole and streamed.
+function calls({ models }, model) {
+  const request = { model, contents: 'Hello' };
+  return [
+    () => models.generateContent(request),
+    async () => {
+      let last;
+      for await (const chunk of await models.generateContentStream(request)) last = chunk;
+      return last;
+    },
+  ];
 }
 
 for (const [base, version] of [
@@ -63,6 +71,16 @@ for (const [base, version] of [
   ['/inference/google', 'v1beta'],
   ['/inference/go/google', 'v1beta'],
 ]) {
-  await hold(client(base, version, { 'x-opencode-session': crypto.randomUUID() }));
-  await refused(client(base, version, {}), base.includes('/go/') ? model : `${model}-free`);
+  const session = { 'x-opencode-session': crypto.randomUUID() };
+  await hold(client(base, version, session));
+  for (const call of calls(client(base, version, {}), model)) {
+    if (base.includes('/go/')) {
+      await assert.rejects(call(), { status: 400, message: /MissingSessionID/ });
+    } else {
+      assert(await call());
+    }
+  }
+  for (const call of calls(client(base, version, session), `${model}-free`)) {
+    await assert.rejects(call(), { status: 403, message: /FreeTierError/ });
+  }
 }

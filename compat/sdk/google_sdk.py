@@ -63,13 +63,22 @@ def hold(google):
         contents = before
 
 
-def refused(google, model):
+def calls(google, model):
+    """The same question, whole and streamed."""
+    options = {"model": model, "contents": "Hello"}
+    return [
+        lambda: google.models.generate_content(**options).text,
+        lambda: list(google.models.generate_content_stream(**options)),
+    ]
+
+
+def refused(call, status, kind):
     try:
-        google.models.generate_content(model=model, contents="Hello")
+        call()
     except errors.ClientError as error:
-        assert "MissingSessionID" in str(error), error
+        assert error.code == status and kind in str(error), error
     else:
-        raise AssertionError("a call without a session was answered")
+        raise AssertionError(f"a call was answered, not refused with {kind}")
 
 
 for base, version in [
@@ -77,5 +86,12 @@ for base, version in [
     ("/inference/google", "v1beta"),
     ("/inference/go/google", "v1beta"),
 ]:
-    hold(client(base, version, **{"x-opencode-session": str(uuid.uuid4())}))
-    refused(client(base, version), "kimi-k3" if "/go/" in base else "kimi-k3-free")
+    session = {"x-opencode-session": str(uuid.uuid4())}
+    hold(client(base, version, **session))
+    for call in calls(client(base, version), "kimi-k3"):
+        if "/go/" in base:
+            refused(call, 400, "MissingSessionID")
+        else:
+            assert call()
+    for call in calls(client(base, version, **session), "kimi-k3-free"):
+        refused(call, 403, "FreeTierError")

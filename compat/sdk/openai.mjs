@@ -65,19 +65,36 @@ async function responses(openai) {
   assert((await ask({ tools })).output_text);
 }
 
-async function refused(openai, model) {
+// The same question in both formats, whole and streamed.
+function calls(openai, model) {
   const messages = [{ role: 'user', content: 'Hello' }];
-  for (const call of [
-    () => openai.chat.completions.create({ model, messages }),
-    () => openai.responses.create({ model, input: 'Hello' }),
-  ]) {
-    await assert.rejects(call, { status: 400, type: 'MissingSessionID' });
-  }
+  return [false, true].flatMap((stream) => [
+    () => consume(openai.chat.completions.create({ model, messages, stream })),
+    () => consume(openai.responses.create({ model, input: 'Hello', stream })),
+  ]);
 }
 
+async function consume(answering) {
+  const answer = await answering;
+  if (!(Symbol.asyncIterator in answer)) return answer;
+  let last;
+  for await (const event of answer) last = event;
+  return last;
+}
+
+const session = { 'x-opencode-session': crypto.randomUUID() };
 for (const base of ['/zen/v1', '/zen/go/v1', '/inference/openai/v1', '/inference/go/openai/v1']) {
   for (const hold of [chat, responses]) {
     await hold(client(base, { 'x-opencode-session': crypto.randomUUID() }));
   }
-  await refused(client(base, {}), base.includes('/go/') ? model : `${model}-free`);
+  for (const call of calls(client(base, {}), model)) {
+    if (base.includes('/go/')) {
+      await assert.rejects(call(), { status: 400, type: 'MissingSessionID' });
+    } else {
+      assert(await call());
+    }
+  }
+  for (const call of calls(client(base, session), `${model}-free`)) {
+    await assert.rejects(call(), { status: 403, type: 'FreeTierError' });
+  }
 }

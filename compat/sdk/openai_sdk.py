@@ -4,7 +4,7 @@ import json
 import sys
 import uuid
 
-from openai import BadRequestError, OpenAI
+from openai import APIStatusError, OpenAI, Stream
 
 ORIGIN, KEY = sys.argv[1:]
 SYSTEM = "Use the tools, and be brief. " * 200
@@ -97,22 +97,37 @@ def responses(openai):
     assert ask(tools=tools).output_text
 
 
-def refused(openai, model):
-    for call in [
-        lambda: openai.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": "Hello"}]
-        ),
-        lambda: openai.responses.create(model=model, input="Hello"),
-    ]:
-        try:
-            call()
-        except BadRequestError as error:
-            assert error.type == "MissingSessionID", error
-        else:
-            raise AssertionError("a call without a session was answered")
+def calls(openai, model):
+    """The same question in both formats, whole and streamed."""
+    for stream in [False, True]:
+        for create, prompt in [
+            (openai.chat.completions.create, {"messages": [{"role": "user", "content": "Hello"}]}),
+            (openai.responses.create, {"input": "Hello"}),
+        ]:
+            yield lambda: consume(create(model=model, stream=stream, **prompt))
+
+
+def consume(answer):
+    return list(answer) if isinstance(answer, Stream) else answer
+
+
+def refused(call, status, kind):
+    try:
+        call()
+    except APIStatusError as error:
+        assert (error.status_code, error.type) == (status, kind), error
+    else:
+        raise AssertionError(f"a call was answered, not refused with {kind}")
 
 
 for base in ["/zen/v1", "/zen/go/v1", "/inference/openai/v1", "/inference/go/openai/v1"]:
+    session = {"x-opencode-session": str(uuid.uuid4())}
     for hold in [chat, responses]:
         hold(client(base, **{"x-opencode-session": str(uuid.uuid4())}))
-    refused(client(base), "kimi-k3" if "/go/" in base else "kimi-k3-free")
+    for call in calls(client(base), "kimi-k3"):
+        if "/go/" in base:
+            refused(call, 400, "MissingSessionID")
+        else:
+            assert call()
+    for call in calls(client(base, **session), "kimi-k3-free"):
+        refused(call, 403, "FreeTierError")

@@ -2,6 +2,12 @@
 //!
 //! A module contains the code of its page, word for word, and the tests run that code.
 
+#[doc = include_str!("../../src/docs/recipes/ambient_context.md")]
+pub mod ambient_context {
+    pub mod opentelemetry;
+    pub mod tracing;
+}
+
 #[doc = include_str!("../../src/docs/recipes/async_openai.md")]
 pub mod async_openai;
 

@@ -49,7 +49,7 @@ impl<H: Serve> Serve for InSession<H> {
         self.1.descriptor()
     }
 
-    // Whichever run is polled polls this, so the ambient session may be another run's.
+    // Another run may poll this, so the ambient session may be that run's.
     async fn serve(&self, effect: EffectKind, dispatch: Dispatch) -> Reply {
         let session = self.0.0.lock().unwrap().get(&dispatch.id()).cloned();
         let Some(session) = session else {

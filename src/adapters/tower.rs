@@ -19,20 +19,42 @@ impl OpencodeSessionMiddleware {
     ///
     /// It wraps services of `reqwest::Request`, such as `reqwest::Client` itself, and of
     /// [`http::Request<B>`], such as hyper-util's client. It reads the session when the service is
-    /// called. A `buffer` above it calls it from a worker outside every scope: put the session into
-    /// the extensions of an `http::Request`, or use a middleware that is [bound](Self::bound_to) to
-    /// it.
+    /// called, as tower's layers do, and not when the future is polled. So a layer above that puts
+    /// calls into a session puts both inside:
+    /// `session.in_scope(|| inner.call(request)).with_session(session)`. A `buffer` above it calls
+    /// it from a worker outside every scope: put the session into the extensions of an
+    /// `http::Request`, or use a middleware that is [bound](Self::bound_to) to it.
     ///
     /// A tower `retry` above the layer sends clones of the original request, without what
     /// `session_from` returned, so each attempt asks again. Put the layer above the retry, or put
     /// the session into the request's extensions.
     ///
-    /// Redirects are followed below the layer, if at all: give a `reqwest::Client` the
-    /// `redirect_policy`.
+    /// # Redirects
+    ///
+    /// Give a `reqwest::Client` the `redirect_policy`. tower-http's `FollowRedirect` above the layer
+    /// is safe: each hop is a request that gets what its own address may have. But it sends the
+    /// second hop without the first one's extensions, so name the session by a scope or by
+    /// [`bound_to`](Self::bound_to). Below the layer, it needs a policy made of
+    /// [`check_redirect`](Self::check_redirect):
+    ///
+    /// ```
+    /// use reqwest_opencode_session::OpencodeSessionMiddleware;
+    /// use tower::BoxError;
+    /// use tower_http::follow_redirect::policy::{Action, Attempt, redirect_fn};
+    ///
+    /// let middleware = OpencodeSessionMiddleware::new();
+    /// let policy = redirect_fn(move |attempt: &Attempt<'_>| {
+    ///     middleware.check_redirect(&[attempt.previous().clone()], attempt.location())?;
+    ///     Ok::<_, BoxError>(Action::Follow)
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
-    /// The service's error is the inner service's, boxed, or a boxed [`MissingSession`].
+    /// The service's error is the inner service's, boxed, or a boxed [`MissingSession`]. After a
+    /// `MissingSession`, the inner service keeps what it had reserved when it became ready, such as
+    /// the permit of a `concurrency_limit`, for the next call of this service, or until this service
+    /// is dropped.
     ///
     /// ```
     /// use reqwest_opencode_session::OpencodeSessionMiddleware;

@@ -1,4 +1,11 @@
 //! Guides, beside the reference.
+//!
+//! | to | read |
+//! |---|---|
+//! | learn the words, make sessions of your own ids, and keep them over tasks and threads | [`sessions`] |
+//! | change your own client: a page for each kind, with all its lines | [`recipes`] |
+//! | know what a lost session costs, and what this crate costs | [`costs`] |
+//! | test your client | [`recipes::testing`] |
 
 // The pages name items of all features.
 #![cfg_attr(

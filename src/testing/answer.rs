@@ -53,6 +53,20 @@ impl Answer {
             ..Self::default()
         }
     }
+
+    /// Adds what the model said next, as far as it is kept.
+    pub(super) fn say(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let said = self.text.get_or_insert_default();
+        for character in text.chars() {
+            if said.len() >= Self::LONGEST_TEXT {
+                break;
+            }
+            said.push(character);
+        }
+    }
 }
 
 /// A call of a tool, as a model asked for it.

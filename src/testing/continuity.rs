@@ -107,6 +107,9 @@ struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Root {
     number: u64,
+    /// The first call of the conversation in any session: what is edited in a fork is still that
+    /// fork.
+    original: u64,
     /// Its tools and system prompt.
     head: u64,
     /// The agent that made it, if it names itself.
@@ -123,7 +126,7 @@ impl Root {
         } else {
             other
         };
-        self.number != other.number
+        self.original != other.original
             && self.head == other.head
             && self.agent == other.agent
             && !later.resumes
@@ -138,7 +141,8 @@ struct Seen {
     /// The conversations that went on, and how often one did.
     conversations: Vec<Conversation>,
     turns: u64,
-    short_answers: VecDeque<Box<str>>,
+    /// The latest short answers, each with the number of its latest call.
+    short_answers: VecDeque<(Box<str>, u64)>,
 }
 
 /// A conversation of a session that went on.
@@ -234,16 +238,19 @@ impl Continuity {
         let root = match own {
             Some(own) => self.calls[&own].root,
             None => {
-                let (resumes, quoted) = self.quoted(outline, within, session.as_deref());
-                let is_new = found.is_none() && !resumes;
+                let (resumed, quoted) = self.quoted(outline, within, session.as_deref());
+                let is_new = found.is_none() && resumed.is_none();
                 judgement.quotes = quoted
                     .filter(|_| is_new)
                     .and_then(|call| self.quotation(call, session.as_ref()?));
+                let original = found.or(resumed).or(quoted);
+                let original = original.map(|call| self.calls[&call].root.original);
                 Root {
                     number,
+                    original: original.unwrap_or(number),
                     head: outline.head,
                     agent: origin.agent.map(hash_of),
-                    resumes,
+                    resumes: resumed.is_some(),
                 }
             }
         };
@@ -276,7 +283,9 @@ impl Continuity {
         self.learn(number, &answer.said);
         let session = self.calls[&number].session.as_ref();
         if let Some(seen) = session.and_then(|session| self.sessions.get_mut(session)) {
-            answer.short.into_iter().for_each(|short| seen.add(short));
+            if let Some(short) = answer.short {
+                seen.add(short, number);
+            }
         }
     }
 
@@ -431,31 +440,41 @@ impl Continuity {
         })
     }
 
-    /// Returns whether a prompt quotes an answer of its own session, and the latest call of another
-    /// one whose answer it contains.
-    fn quoted(&self, outline: &Outline, within: u64, session: Option<&str>) -> (bool, Option<u64>) {
+    /// Returns the latest call of its own session whose answer a prompt quotes, and that of another
+    /// session whose answer it contains.
+    fn quoted(
+        &self,
+        outline: &Outline,
+        within: u64,
+        session: Option<&str>,
+    ) -> (Option<u64>, Option<u64>) {
         let mut counts = HashMap::new();
         for piece in outline.pieces.quotable.iter() {
             if let Some(giver) = self.given.giver(*piece, within) {
                 *counts.entry(giver).or_insert(0) += 1;
             }
         }
-        let (mut resumes, mut quoted) = (false, None);
+        let (mut resumed, mut quoted) = (None, None);
         for (giver, count) in counts {
             match giver {
                 // Clients shorten the summaries that a conversation goes on from.
-                Giver::Own(number) => resumes |= 4 * count >= self.calls[&number].sketch,
+                Giver::Own(number) if 4 * count >= self.calls[&number].sketch => {
+                    resumed = resumed.max(Some(number));
+                }
                 Giver::Other(number) if 2 * count > self.calls[&number].sketch => {
                     quoted = quoted.max(Some(number));
                 }
-                Giver::Other(_) => {}
+                Giver::Own(_) | Giver::Other(_) => {}
             }
         }
         let seen = session.and_then(|session| self.sessions.get(session));
-        let mut short = seen.into_iter().flat_map(|seen| &seen.short_answers);
+        let short = seen.into_iter().flat_map(|seen| &seen.short_answers);
         let opening = &*outline.opening;
-        resumes |= short.any(|answer| opening.contains(&**answer));
-        (resumes, quoted)
+        let short = short.filter(|(answer, _)| opening.contains(&**answer));
+        let short = short.map(|(_, number)| *number);
+        // It may have been forgotten.
+        let short = short.filter(|number| self.calls.contains_key(number));
+        (short.max().max(resumed), quoted)
     }
 
     /// Describes that a call quotes this one, unless their sessions belong together.
@@ -597,13 +616,12 @@ impl Search {
 }
 
 impl Seen {
-    fn add(&mut self, short: Box<str>) {
-        if !self.short_answers.contains(&short) {
-            if self.short_answers.len() == SHORT_ANSWERS {
-                self.short_answers.pop_front();
-            }
-            self.short_answers.push_back(short);
+    fn add(&mut self, short: Box<str>, number: u64) {
+        self.short_answers.retain(|(answer, _)| *answer != short);
+        if self.short_answers.len() == SHORT_ANSWERS {
+            self.short_answers.pop_front();
         }
+        self.short_answers.push_back((short, number));
     }
 
     /// Notes that a conversation went on; returns the other one that shares the session, if that is
@@ -648,6 +666,7 @@ mod tests {
     fn a_conversation_is_compared_with_the_first_ones_of_its_session() {
         let root = |number, head| Root {
             number,
+            original: number,
             head,
             agent: None,
             resumes: false,
@@ -671,14 +690,18 @@ mod tests {
     #[test]
     fn a_session_keeps_its_latest_short_answers_each_of_them_once() {
         let answer = |number| format!("answer{number}").into_boxed_str();
-        let answers = |numbers: Range<usize>| numbers.map(answer).collect::<Vec<_>>();
+        let answers = |numbers: Range<u64>| {
+            let numbered = |number| (answer(number), number);
+            numbers.map(numbered).collect::<Vec<_>>()
+        };
         let mut seen = Seen::default();
-        for number in 0..SHORT_ANSWERS {
-            seen.add(answer(number));
-            seen.add(answer(0));
+        let count = SHORT_ANSWERS as u64;
+        for number in 0..count {
+            seen.add(answer(number), 0);
+            seen.add(answer(number), number);
         }
-        assert_eq!(seen.short_answers, answers(0..SHORT_ANSWERS));
-        seen.add(answer(SHORT_ANSWERS));
-        assert_eq!(seen.short_answers, answers(1..SHORT_ANSWERS + 1));
+        assert_eq!(seen.short_answers, answers(0..count));
+        seen.add(answer(count), count);
+        assert_eq!(seen.short_answers, answers(1..count + 1));
     }
 }

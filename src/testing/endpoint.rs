@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::header::UPGRADE;
+use http::header::{SEC_WEBSOCKET_KEY, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method};
 
@@ -132,8 +132,11 @@ impl Endpoint {
     /// Returns whether a request that opens a WebSocket does so on a path of calls.
     pub fn is_call_by_websocket(head: &Parts) -> bool {
         let upgrade = head.headers.get(UPGRADE).map(HeaderValue::as_bytes);
+        // A proxy takes away the first header, and leaves the second.
+        let is_websocket = upgrade.is_some_and(|it| it.eq_ignore_ascii_case(b"websocket"))
+            || head.headers.contains_key(SEC_WEBSOCKET_KEY);
         head.method == Method::GET
-            && upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"))
+            && is_websocket
             && Self::of(&Method::POST, head.uri.path())
                 .is_some_and(|endpoint| matches!(endpoint.asks, Asks::Model(_)))
     }

@@ -128,7 +128,33 @@ impl Gateway {
     #[track_caller]
     pub fn fail_next(&self, count: usize, failure: Failure) {
         let by = Location::caller();
-        self.server.state().fail_next(count, failure, by);
+        self.server.state().fail(count, None, failure, by);
+    }
+
+    /// Applies a failure to each of the next `count` calls to a model that would otherwise succeed
+    /// and that meet a condition. It stands in the same queue as those of
+    /// [`fail_next`](Self::fail_next), and other calls leave it there.
+    ///
+    /// The condition sees what the call asks for, but not yet its number and its marks.
+    ///
+    /// ```
+    /// use reqwest_opencode_session::testing::{Failure, Gateway};
+    ///
+    /// let gateway = Gateway::start()?;
+    /// gateway.fail_to(1, |call| call.kind() == "title", Failure::ModelUnavailable);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn fail_to(
+        &self,
+        count: usize,
+        condition: impl Fn(&SeenRequest) -> bool + Send + 'static,
+        failure: Failure,
+    ) {
+        let by = Location::caller();
+        let condition = Box::new(condition);
+        let mut state = self.server.state();
+        state.fail(count, Some(condition), failure, by);
     }
 
     /// Answers the next call that succeeds with this reply. Replies are queued.
@@ -163,7 +189,8 @@ impl Gateway {
         self.server.state().reply_to(condition, reply, by);
     }
 
-    /// Gives this model other providers. A session stays with the provider that last answered it.
+    /// Gives this model other providers. A session stays with the provider that last answered it, as
+    /// long as that is one of them.
     pub fn set_providers(
         &self,
         model: impl Into<String>,

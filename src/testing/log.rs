@@ -222,18 +222,32 @@ struct Expected {
 impl Expected {
     fn contains(&self, session: Option<&str>, mark: &Mark) -> bool {
         let session = session.unwrap_or_default();
-        let is_fork_of = |from: &String| {
-            let pair = (from.clone(), session.to_owned());
-            self.forks.contains(&pair)
-        };
         match mark {
-            Mark::Moved { from, .. } => is_fork_of(from) || self.all_forks && mark.may_be_fork(),
-            Mark::Quotes { session, .. } => is_fork_of(session),
+            Mark::Moved { from, .. } => {
+                self.is_fork(from, session) || self.all_forks && mark.may_be_fork()
+            }
+            Mark::Quotes { session: from, .. } => self.is_fork(from, session),
             Mark::Shared { .. } => {
                 self.edits.contains(session) || self.all_edits && mark.may_be_edit()
             }
             _ => false,
         }
+    }
+
+    /// Returns whether a session is a fork of another, or of one of its forks.
+    fn is_fork(&self, original: &str, session: &str) -> bool {
+        let mut found = vec![session];
+        let mut at = 0;
+        while let Some(fork) = found.get(at).copied() {
+            let originals = self.forks.iter().filter(|pair| pair.1 == fork);
+            for (original, _) in originals {
+                if !found.contains(&original.as_str()) {
+                    found.push(original);
+                }
+            }
+            at += 1;
+        }
+        found[1..].contains(&original)
     }
 }
 
@@ -416,7 +430,7 @@ impl Log {
 
     /// Declares that the session with the id `fork` is a fork of the one with the id `original`: a
     /// call that moves from `original` to `fork`, or quotes it there, before or after this, is not
-    /// marked.
+    /// marked. So it is with a fork of a fork.
     pub fn expect_fork(&self, original: impl AsRef<str>, fork: impl AsRef<str>) {
         let pair = (original.as_ref().to_owned(), fork.as_ref().to_owned());
         self.expect(|expected| _ = expected.forks.insert(pair));

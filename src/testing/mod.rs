@@ -43,19 +43,30 @@
 //!
 //! - **Endpoints** of both families of addresses, `/zen` and `/inference`: chat completions,
 //!   responses, messages and `generateContent`, whole and as streams that come in several pieces;
-//!   the lists of models, Go's limits, and the classifier. A 404 names the nearest path.
+//!   the lists of models, Go's limits, and the classifier. A 404 names the nearest path. A call by
+//!   WebSocket is answered with 426, so that its client goes on by HTTP.
+//! - **JSON** is read as JavaScript reads it: half of an emoji, any depth and `1e999` are taken.
 //! - **Refusals**: 500 for a body that is not JSON; `ModelError` for a model that is not one of
-//!   [`models`](GatewayBuilder::models); `AuthError` for an unknown key; then `MissingSessionID`
-//!   for a call to OpenCode Go, or to a free model, without a session. A model whose name ends in
-//!   `-free` is a free one. [`Failure`] has the limits and outages.
+//!   [`models`](GatewayBuilder::models), or has no provider; `FreeTierError` for a free model, one
+//!   whose name ends in `-free`, because free models are for OpenCode's own client alone;
+//!   `AuthError` for an unknown key; then `MissingSessionID` for a call to OpenCode Go without a
+//!   session. [`Failure`] has the other refusals, the limits and the outages.
 //! - **Routing**: the session picks a provider by the real gateway's hash; a provider that answered
-//!   a session before is picked again. Without a session, the key's workspace decides.
+//!   a session before is picked again. Without a session, the key's workspace decides. The real
+//!   gateway sometimes leaves a provider that is slow or over its budget; this one never does.
 //! - **Usage**: the start of a prompt is cached as far as the provider has seen it at the start of
-//!   any prompt of this conversation, without `cache_control`. Tokens are counted roughly, one per
-//!   four bytes. Each answer says what it costs, for the three models whose prices are known.
+//!   any prompt of this conversation, without `cache_control`. Only what is written in the same
+//!   order is the same: a tool whose keys are in another order makes all after it cold. Tokens are
+//!   counted roughly, one per four bytes. Each answer says what it costs, for the three models whose
+//!   prices are known.
+//! - **Clients that leave**: a call has the status, the tokens and the cost that were sent. A client
+//!   that leaves before the answer has none of them, and one that leaves in the middle of a stream
+//!   has what came until then. A client that stops at the end of a stream, such as `[DONE]`, has all,
+//!   though the cost comes behind it.
 //! - **Bounds**: it serves several calls at once, and keeps no more than its [`Limits`] allow.
 //!
-//! Its answers have no meaningful text unless you set a [`Reply`].
+//! Its answers have no meaningful text unless you set a [`Reply`], but no two have the same: each
+//! begins and ends with its call's number.
 //!
 //! # What it sees
 //!

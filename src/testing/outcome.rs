@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::Bytes;
 use serde_json::Value;
 
-use super::answer::{Answer, Usage};
+use super::answer::Answer;
 
 /// What to do with a request.
 #[derive(Debug, Default)]
@@ -25,9 +25,7 @@ pub(super) struct Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Frame {
     pub bytes: Bytes,
-    /// A piece of what the model says.
-    pub text: String,
-    pub usage: Option<Usage>,
+    pub told: Answer,
 }
 
 impl From<Bytes> for Frame {

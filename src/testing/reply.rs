@@ -3,7 +3,7 @@
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{ToolCall, Usage};
+use super::answer::{Answer, ToolCall, Usage};
 use super::endpoint::{Family, Format};
 use super::outcome::Frame;
 
@@ -99,8 +99,7 @@ impl Completion<'_> {
         let mut frames: Vec<_> = events
             .into_iter()
             .map(|event| Frame {
-                text: self.text_in(&event.1),
-                usage: self.usage_in(&event.1),
+                told: self.told_by(&event.1),
                 bytes: sse(event),
             })
             .collect();
@@ -136,28 +135,46 @@ impl Completion<'_> {
         })
     }
 
-    /// Returns the piece of the reply's text that an event contains.
-    fn text_in(&self, event: &Value) -> String {
-        let text = match self.format {
-            Format::ChatCompletions => event.pointer("/choices/0/delta/content"),
-            Format::Responses if event["type"] != "response.output_text.delta" => None,
-            Format::Responses => event.get("delta"),
-            Format::Messages => event.pointer("/delta/text"),
-            Format::GenerateContent => event.pointer("/candidates/0/content/parts/0/text"),
+    /// Returns what a client learns from an event of a stream.
+    fn told_by(&self, event: &Value) -> Answer {
+        let (text, usage, call_ends) = match self.format {
+            Format::ChatCompletions => (
+                event.pointer("/choices/0/delta/content"),
+                event.get("usage"),
+                event
+                    .pointer("/choices/0/finish_reason")
+                    .is_some_and(Value::is_string),
+            ),
+            Format::Responses => (
+                event
+                    .get("delta")
+                    .filter(|_| event["type"] == "response.output_text.delta"),
+                event.pointer("/response/usage"),
+                event["type"] == "response.output_item.done",
+            ),
+            Format::Messages => (
+                event.pointer("/delta/text"),
+                event.pointer("/message/usage"),
+                event["type"] == "content_block_stop",
+            ),
+            Format::GenerateContent => {
+                let part = "/candidates/0/content/parts/0";
+                (
+                    event.pointer(&format!("{part}/text")),
+                    event.get("usageMetadata"),
+                    event.pointer(&format!("{part}/functionCall")).is_some(),
+                )
+            }
         };
-        let text = text.and_then(Value::as_str);
-        text.unwrap_or_default().to_owned()
-    }
-
-    /// Returns the usage if an event says it.
-    fn usage_in(&self, event: &Value) -> Option<Usage> {
-        let usage = match self.format {
-            Format::ChatCompletions => event.get("usage"),
-            Format::Responses => event.pointer("/response/usage"),
-            Format::Messages => event.pointer("/message/usage"),
-            Format::GenerateContent => event.get("usageMetadata"),
+        let mut told = Answer {
+            // The first event has it.
+            id: Some(self.answer_id()),
+            usage: usage.filter(|usage| usage.is_object()).map(|_| self.usage),
+            tool_calls: self.tool_call().filter(|_| call_ends).into_iter().collect(),
+            ..Answer::default()
         };
-        usage.filter(|usage| usage.is_object()).map(|_| self.usage)
+        told.say(text.and_then(Value::as_str).unwrap_or_default());
+        told
     }
 
     fn id(&self, prefix: &str) -> String {

@@ -3,7 +3,8 @@
 /// One of the providers that serve a model.
 ///
 /// The gateway takes those of the lowest priority, repeats each by its weight, and uses the
-/// session's hash as an index into that list.
+/// session's hash as an index into that list. A provider that answered the session before goes
+/// first. Budgets and speed, which the real gateway looks at as well, are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Provider {
     pub(super) name: String,
@@ -21,7 +22,8 @@ impl Provider {
         }
     }
 
-    /// Sets how often it appears in the list that sessions pick from. Weight 0 disables it.
+    /// Sets how often it appears in the list that sessions pick from. With weight 0, it gets no new
+    /// session, and keeps those that it answered before.
     #[must_use]
     pub fn weight(mut self, weight: u8) -> Self {
         self.weight = weight.into();

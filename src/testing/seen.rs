@@ -225,6 +225,7 @@ impl SeenRequest {
         let call = Call::at_end_of(path);
         let session_name = header::SESSION_NAMES
             .into_iter()
+            .map(HeaderName::from_static)
             .find(|name| value(&headers, name).is_some());
         let session_name = session_name.as_ref();
         let unread = prompt.is_none();

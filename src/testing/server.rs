@@ -324,7 +324,7 @@ impl hyper::body::Body for Pieces {
                 // The last one has the cost alone. Clients that stop at the one before it, such as
                 // `[DONE]`, have the whole answer.
                 let is_whole = self.frames.len() <= 1 && !self.cut;
-                self.sent.add(&frame);
+                self.sent.add(frame.told);
                 if is_whole {
                     self.sent.record(End::Whole);
                 }
@@ -350,12 +350,12 @@ impl Sent {
         self.whole.clone()
     }
 
-    fn add(&mut self, frame: &Frame) {
-        if !frame.text.is_empty() {
-            let text = self.so_far.text.get_or_insert_default();
-            text.push_str(&frame.text);
-        }
-        self.so_far.usage = frame.usage.or(self.so_far.usage);
+    fn add(&mut self, told: Answer) {
+        let so_far = &mut self.so_far;
+        so_far.say(told.text.as_deref().unwrap_or_default());
+        so_far.usage = told.usage.or(so_far.usage);
+        so_far.id = told.id.or(so_far.id.take());
+        so_far.tool_calls.extend(told.tool_calls);
     }
 
     fn record(&mut self, end: End) {
@@ -406,8 +406,11 @@ mod tests {
         };
         let frame = |text: &str, usage| Frame {
             bytes: Bytes::from_static(b"data: "),
-            text: text.to_owned(),
-            usage,
+            told: Answer {
+                text: Some(text.to_owned()),
+                usage,
+                ..Answer::default()
+            },
         };
         for (cut, sent, recorded, cost) in [
             (false, 0, 0, None),

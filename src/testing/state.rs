@@ -31,7 +31,7 @@ pub(super) struct State {
     pub providers: HashMap<String, Vec<Provider>>,
     /// The providers of every other model.
     pub default_providers: Vec<Provider>,
-    failures: VecDeque<Scripted<Failure>>,
+    failures: VecDeque<Scripted<FailTo>>,
     replies: VecDeque<Scripted<Reply>>,
     conditional: Vec<Scripted<ReplyTo>>,
     /// How many requests were redirected.
@@ -49,10 +49,25 @@ struct Scripted<T> {
     by: &'static Location<'static>,
 }
 
-/// A reply for each request that meets a condition.
+/// What a call must meet.
+pub(super) type Condition = Box<dyn Fn(&SeenRequest) -> bool + Send>;
+
+/// A reply for each call that meets a condition.
 struct ReplyTo {
-    meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
+    meets: Condition,
     reply: Reply,
+}
+
+/// A failure for calls that meet a condition, if there is one.
+struct FailTo {
+    meets: Option<Condition>,
+    failure: Failure,
+}
+
+impl fmt::Debug for FailTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
+    }
 }
 
 impl fmt::Debug for ReplyTo {
@@ -74,17 +89,6 @@ impl<T: fmt::Debug> Scripted<T> {
     }
 }
 
-/// Takes the first one of a queue.
-fn take_next<T: Clone>(queue: &mut VecDeque<Scripted<T>>) -> Option<T> {
-    let first = queue.front_mut()?;
-    first.count -= 1;
-    let what = first.what.clone();
-    if first.count == 0 {
-        queue.pop_front();
-    }
-    Some(what)
-}
-
 impl State {
     pub fn new(keys: Vec<String>, default_providers: Vec<Provider>, limits: &Limits) -> Self {
         Self {
@@ -100,10 +104,31 @@ impl State {
         }
     }
 
-    /// Applies a failure to the next `count` calls that would otherwise succeed.
-    pub fn fail_next(&mut self, count: usize, what: Failure, by: &'static Location<'static>) {
+    /// Applies a failure to the next `count` calls that would otherwise succeed, and that meet the
+    /// condition, if there is one.
+    pub fn fail(
+        &mut self,
+        count: usize,
+        meets: Option<Condition>,
+        failure: Failure,
+        by: &'static Location<'static>,
+    ) {
+        let what = FailTo { meets, failure };
         let scripted = Scripted { what, count, by };
         self.failures.extend((count > 0).then_some(scripted));
+    }
+
+    /// Takes the first failure of those that are for a request.
+    fn take_failure(&mut self, is_for: impl Fn(&FailTo) -> bool) -> Option<Failure> {
+        let mut failures = self.failures.iter();
+        let at = failures.position(|scripted| is_for(&scripted.what))?;
+        let scripted = &mut self.failures[at];
+        scripted.count -= 1;
+        let failure = scripted.what.failure.clone();
+        if scripted.count == 0 {
+            self.failures.remove(at);
+        }
+        Some(failure)
     }
 
     /// Answers the next call that succeeds with this reply.
@@ -112,19 +137,17 @@ impl State {
     }
 
     /// Answers each call that succeeds and meets a condition with this reply.
-    pub fn reply_to(
-        &mut self,
-        meets: Box<dyn Fn(&SeenRequest) -> bool + Send>,
-        reply: Reply,
-        by: &'static Location<'static>,
-    ) {
+    pub fn reply_to(&mut self, meets: Condition, reply: Reply, by: &'static Location<'static>) {
         let what = ReplyTo { meets, reply };
         self.conditional.push(Scripted { what, count: 1, by });
     }
 
     /// Describes each failure and each reply that no call has met.
     pub fn unused(&self) -> Vec<String> {
-        let failures = self.failures.iter().map(|it| it.unused("fail_next"));
+        let failures = self.failures.iter().map(|it| match it.what.meets {
+            None => it.unused("fail_next"),
+            Some(_) => it.unused("fail_to"),
+        });
         let replies = self.replies.iter().map(|it| it.unused("reply_next"));
         let conditional = self.conditional.iter().map(|it| it.unused("reply_to"));
         failures
@@ -172,11 +195,10 @@ impl State {
             }
             Asks::Usage => {
                 let workspace = self.workspace(head, &endpoint)?;
-                let refused = self.failures.front();
-                if refused.is_some_and(|next| next.what == Failure::Entitlement) {
-                    let failure = take_next(&mut self.failures);
-                    let refusal = failure.as_ref().and_then(Failure::outcome);
-                    return Err(refusal.unwrap_or_default().into());
+                let refused = self
+                    .take_failure(|it| it.failure == Failure::Entitlement && it.meets.is_none());
+                if let Some(refusal) = refused.as_ref().and_then(Failure::outcome) {
+                    return Err(refusal.into());
                 }
                 Ok(Outcome::json(&usage_of_limits(&workspace)))
             }
@@ -219,7 +241,10 @@ impl State {
         let provider = self.provider(&id);
         let provider = provider.ok_or_else(|| model_error("No provider available"))?;
 
-        let failure = take_next(&mut self.failures);
+        let failure = self.take_failure(|it| match &it.meets {
+            None => true,
+            Some(meets) => meets(request),
+        });
         if let Some(mut outcome) = failure.as_ref().and_then(Failure::outcome) {
             outcome.answer.provider = Some(provider);
             outcome.answer.failure = failure.as_ref().map(Failure::to_string);
@@ -232,7 +257,10 @@ impl State {
                 scripted.count = 0;
                 scripted.what.reply.clone()
             }
-            None => take_next(&mut self.replies).unwrap_or_else(|| Reply::of_call(number)),
+            None => match self.replies.pop_front() {
+                Some(scripted) => scripted.what,
+                None => Reply::of_call(number),
+            },
         };
         let mut usage = self.usage(&id, &provider, prompt);
         usage.output = reply.tokens();
@@ -265,8 +293,8 @@ impl State {
         outcome.answer.usage = Some(usage);
         outcome.answer.id = Some(completion.answer_id());
         outcome.answer.tool_calls.extend(completion.tool_call());
-        if let Reply::Text(text) = reply {
-            outcome.answer.text = Some(text);
+        if let Reply::Text(text) = &reply {
+            outcome.answer.say(text);
         }
         match failure {
             Some(Failure::Delay(delay)) => outcome.delay = delay,
@@ -325,12 +353,15 @@ impl State {
     }
 
     fn provider(&self, id: &Id) -> Option<String> {
-        let recorded = self.conversations.provider(id).map(str::to_owned);
-        recorded.or_else(|| {
-            let providers = self.providers.get(&id.model);
-            let providers = providers.unwrap_or(&self.default_providers);
-            pick(providers, &id.sticky).map(|provider| provider.name.clone())
-        })
+        let providers = self.providers.get(&id.model);
+        let providers = providers.unwrap_or(&self.default_providers);
+        let recorded = self.conversations.provider(id);
+        // The real gateway prefers the hashed one where its budget or its speed speaks for it.
+        let recorded = providers
+            .iter()
+            .find(|provider| Some(provider.name.as_str()) == recorded);
+        let provider = recorded.or_else(|| pick(providers, &id.sticky))?;
+        Some(provider.name.clone())
     }
 
     /// Counts the prompt's tokens. Those at its start that the provider has already seen in the

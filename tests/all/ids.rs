@@ -170,7 +170,9 @@ for_both! {
 
     fn an_id_is_compared_with_strings<I>() {
         let id: I = "abc".parse().unwrap();
-        assert!(id == *"abc" && id == "abc" && id != "abd" && id == "abc".to_owned());
+        assert!(id == *"abc" && id == "abc" && id != "abd");
+        let same = String::from("abc");
+        assert!(id == same);
         let text: String = id.into();
         assert_eq!(text, "abc");
     }

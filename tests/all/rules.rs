@@ -161,7 +161,7 @@ fn read_uri(uri: &str) -> Option<Origin> {
     // An address is written as in a `Url`.
     let last = host.last()?;
     if last.starts_with('[') || last.starts_with(|first: char| first.is_ascii_digit()) {
-        if let Some(url) = Url::parse(&format!("http://{}", host.join("."))).ok() {
+        if let Ok(url) = Url::parse(&format!("http://{}", host.join("."))) {
             return Some((scheme, labels(url.host_str()?), port));
         }
     }
@@ -508,7 +508,9 @@ pub fn sent(
     let mut insert = |id: &[u8], session: Option<&Session>| {
         if let Some(session) = session {
             without_turn_and_parent(&mut sent);
-            sent.extend(own.is_none().then(|| session.headers()).unwrap_or_default());
+            if own.is_none() {
+                sent.extend(session.headers());
+            }
         }
         let name: HeaderName = name.parse().unwrap();
         sent.insert(name, HeaderValue::from_bytes(id).unwrap());

@@ -744,6 +744,7 @@ fn a_scope_is_made_of_whatever_names_a_session() {
 
     let turn = Session::new().turn();
     let session = Session::from(turn.id());
+    let (to_reference, some_reference) = (&&turn, &Some(&&turn));
     let (some_turn, some_id) = (Some(turn.clone()), Some(turn.id().clone()));
     for seen in [
         seen(turn.clone()),
@@ -751,8 +752,8 @@ fn a_scope_is_made_of_whatever_names_a_session() {
         seen(Some(turn.clone())),
         seen(Some(&turn)),
         seen(&some_turn),
-        seen(&&turn),
-        seen(&Some(&&turn)),
+        seen(to_reference),
+        seen(some_reference),
     ] {
         assert_eq!(seen.as_ref(), Some(&turn));
     }

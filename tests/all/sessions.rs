@@ -92,7 +92,6 @@ fn a_parent_is_whatever_names_a_session_and_none_leaves_it_as_it_was() {
         session.with_parent(parent.clone()),
         session.with_parent(parent.id()),
         session.with_parent(Some(&parent)),
-        session.with_parent(&Some(&parent)),
         session.with_parent(&parent).with_parent(None::<Session>),
         parent.in_scope(|| session.with_parent(Session::current())),
     ] {

@@ -17,7 +17,7 @@ const HEAD: u64 = 34;
 /// Draws the cases that go through a chain, for both requests, in colours that are visible on white
 /// and on black.
 pub fn draw(four: &Costs, none: &Costs) {
-    let through_a_chain = |case: &&Case| case.peer == BY_HAND && case.base != case.name;
+    let through_a_chain = |case: &&Case| case.peers == CHAIN && case.base != case.name;
     let names: Vec<_> = four
         .cases
         .iter()

@@ -4,6 +4,7 @@
 pub mod before {
     pub mod blocking;
     pub mod client_per_call;
+    pub mod engine;
     pub mod error_type;
     pub mod http_trait;
     pub mod many_sends;
@@ -17,6 +18,7 @@ pub mod after {
     pub mod blocking;
     pub mod client_per_call;
     pub mod compaction;
+    pub mod engine;
     pub mod error_type;
     pub mod http_trait;
     pub mod job_queue;
@@ -24,7 +26,11 @@ pub mod after {
     pub mod one_function;
     pub mod own_session;
     pub mod proxy;
+    pub mod proxy_without_sessions;
+    pub mod reqwest_fork;
     pub mod resume;
+    pub mod sdk_with_ids;
+    pub mod session_in_body;
     pub mod several_gateways;
     pub mod strict;
     pub mod string_headers;

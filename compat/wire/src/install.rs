@@ -93,10 +93,54 @@ async fn unpack(directory: &Path, package: &str) -> Result<()> {
     run(tar.current_dir(&target)).await.map(drop)
 }
 
+/// Packages of clients that cannot be compared, and why.
+const NOT_COMPARED: [(&str, &str); 1] = [(
+    "@opencode/cli",
+    "opencode's second version, of which there is no capture",
+)];
+
+/// Names the newest versions that are not compared, each with the reason.
+pub async fn not_compared() -> Vec<String> {
+    let mut lines = vec![];
+    for (package, reason) in NOT_COMPARED {
+        lines.push(match newest(package).await {
+            Ok(version) => format!("{package} {version}: {reason}"),
+            Err(error) => format!("{package}: {reason}; npm does not have it: {error:#}"),
+        });
+    }
+    lines
+}
+
+/// The newest version of a package.
+async fn newest(package: &str) -> Result<String> {
+    let newest = format!("{package}@latest");
+    let mut view = Command::new("npm");
+    let version = run(view.args(["view", &newest, "version"])).await?;
+    let version = version.trim();
+    ensure!(!version.is_empty(), "there is no version of it");
+    Ok(version.to_owned())
+}
+
+/// Returns an error with the newest version of the package that it is about.
+async fn of_newest<T>(package: &str, result: Result<T>) -> Result<T> {
+    match result {
+        Ok(installed) => Ok(installed),
+        Err(error) => Err(match newest(package).await {
+            Ok(version) => error.context(format!("{package} {version}")),
+            Err(_) => error.context(package.to_owned()),
+        }),
+    }
+}
+
 /// opencode is a single file, in one package for each platform; npm installs those that fit.
 pub async fn opencode(directory: &Path) -> Result<Installed> {
-    npm(directory, "opencode-ai@latest").await?;
-    let version = version(&manifest(directory, "opencode-ai")?);
+    let package = "opencode-ai";
+    of_newest(package, install_opencode(directory, package).await).await
+}
+
+async fn install_opencode(directory: &Path, package: &str) -> Result<Installed> {
+    npm(directory, &format!("{package}@latest")).await?;
+    let version = version(&manifest(directory, package)?);
     let mut packages: Vec<_> = fs::read_dir(directory.join("node_modules"))?
         .filter_map(|entry| Some(entry.ok()?.path().join("bin/opencode")))
         .filter(|program| program.is_file())
@@ -118,6 +162,10 @@ pub async fn opencode(directory: &Path) -> Result<Installed> {
 /// pi is JavaScript, and needs a recent Node.js: one from npm if this one is older.
 pub async fn pi(directory: &Path) -> Result<Installed> {
     let package = "@earendil-works/pi-coding-agent";
+    of_newest(package, install_pi(directory, package).await).await
+}
+
+async fn install_pi(directory: &Path, package: &str) -> Result<Installed> {
     if let Err(error) = npm(directory, &format!("{package}@latest")).await {
         // Its program is a bundle that includes all it needs.
         println!("pi is unpacked without its dependencies, which cannot be installed: {error:#}");

@@ -35,6 +35,9 @@ async fn main() -> ExitCode {
     let opencode = check("opencode", installed, opencode::hold).await;
     let installed = install::pi(&directory.join("pi")).await;
     let pi = check("pi", installed, pi::hold).await;
+    for line in install::not_compared().await {
+        println!("not compared: {line}");
+    }
     match (opencode, pi) {
         // Neither client could be installed, or one of them stood out.
         (None, None) | (Some(false), _) | (_, Some(false)) => ExitCode::FAILURE,
@@ -52,7 +55,7 @@ async fn check(
     let installed = match installed {
         Ok(installed) => installed,
         Err(error) => {
-            println!("{name} cannot be installed: {error:#}");
+            println!("not compared: {name} cannot be installed or run: {error:#}");
             return None;
         }
     };

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use reqwest_opencode_session::testing::{Gateway, Reply};
+use reqwest_opencode_session::testing::{Failure, Gateway, Reply};
 use serde_json::{Map, Value, json};
 
 use crate::client::Client;
 use crate::install::Installed;
-use crate::wire::{Wire, gateway, unavailable_once};
+use crate::wire::{Wire, gateway};
 
 /// The provider and the wire format of each model.
 const MODELS: [(&str, &str); 4] = [
@@ -63,8 +63,9 @@ pub async fn hold(installed: Installed, home: PathBuf) -> Result<Wire> {
                 name: "ls".to_owned(),
                 arguments: json!({"path": "."}),
             });
+            gateway.fail_next(1, Failure::Unavailable);
             let run = ["--print", "--model", &chat, "--tools", "ls", "Hello Q"];
-            unavailable_once(gateway, &ids[0], client.run("one", &run)).await
+            client.run("one", &run).await
         },
     )
     .await;
@@ -114,9 +115,11 @@ async fn models(client: &Client) -> Result<[Value; MODELS.len()]> {
         .context("pi does not tell its models")?;
     let mut models = MODELS.map(|_| Value::Null);
     for (model, (provider, api)) in models.iter_mut().zip(MODELS) {
-        let found = all
-            .iter()
-            .find(|model| model["provider"] == provider && model["api"] == api);
+        let found = all.iter().find(|model| {
+            // Free models are for OpenCode's own client alone.
+            let id = model["id"].as_str().unwrap_or_default();
+            model["provider"] == provider && model["api"] == api && !id.ends_with("-free")
+        });
         *model = found
             .with_context(|| format!("pi has no model of {provider} by {api}"))?
             .clone();

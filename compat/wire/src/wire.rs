@@ -1,11 +1,9 @@
 //! The gateway with one client: the conversations, and what stands out in them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use reqwest_opencode_session::testing::{Gateway, Mark, Provider, Reply, SeenRequest};
-use tokio::time::sleep;
+use reqwest_opencode_session::testing::{Gateway, Mark, Reply, SeenRequest};
 
 use crate::client::Client;
 use crate::compare::{Call, differences};
@@ -161,26 +159,4 @@ pub fn gateway() -> Result<Gateway> {
     let title = Reply::Text("A title".to_owned());
     gateway.reply_to(|call| call.kind() == "title", title);
     Ok(gateway)
-}
-
-/// Runs something while a model has no provider, until a call has met that.
-pub async fn unavailable_once<T>(
-    gateway: &Gateway,
-    model: &str,
-    runs: impl Future<Output = T>,
-) -> T {
-    let before = gateway.requests().len();
-    let unavailable = |call: &SeenRequest| call.status.is_some_and(|status| status.as_u16() == 503);
-    gateway.set_providers(model, []);
-    let met = async {
-        while !gateway.requests()[before..].iter().any(unavailable) {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::pin!(runs);
-    tokio::select! {
-        ran = &mut runs => return ran,
-        () = met => gateway.set_providers(model, [Provider::new("again")]),
-    }
-    runs.await
 }

@@ -11,6 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{OpencodeSessionMiddleware, Session};
+use serde_json::Value;
 
 const PROMPT: &str = r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#;
 
@@ -33,7 +34,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         opencode.apply(&mut request)?;
         let answer = client.request(request).await?;
         let answer = answer.into_body().collect().await?.to_bytes();
-        println!("{}", String::from_utf8_lossy(&answer));
+        let answer: Value = serde_json::from_slice(&answer)?;
+        println!("{}", answer["choices"][0]["message"]["content"]);
     }
 
     println!("\nthe conversation is session {}", conversation.id());

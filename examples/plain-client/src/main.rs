@@ -9,7 +9,7 @@ use reqwest_opencode_session::testing::Gateway;
 use reqwest_opencode_session::{
     OpencodeSessionMiddleware, RequestBuilderExt, Session, WithSession,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
 
@@ -24,15 +24,18 @@ struct Agent {
 
 impl Agent {
     async fn ask(self, prompt: &str) -> Result<String> {
-        let answer = self
+        let answer: Value = self
             .http
             .post(self.url)
             .bearer_auth(Gateway::KEY)
             .json(&json!({"model": "kimi-k3", "messages": [{"role": "user", "content": prompt}]}))
             .opencode_session(&OPENCODE)?
             .send()
+            .await?
+            .error_for_status()?
+            .json()
             .await?;
-        Ok(answer.error_for_status()?.text().await?)
+        Ok(answer["choices"][0]["message"]["content"].to_string())
     }
 
     /// An answer, and a title on a task of its own.

@@ -72,7 +72,7 @@ async fn with_test_gateway() -> Result<()> {
     println!("  {}: {}\n", refusal.status(), refusal.text().await?);
     gateway.take_requests();
 
-    println!("Two conversations at once:");
+    println!("Two conversations at once, which the test gateway answers with made-up words:");
     let (lisbon, oslo) = (Session::new(), Session::new());
     tokio::try_join!(
         agent.conversation("Lisbon", &lisbon, true),
@@ -223,7 +223,7 @@ impl std::fmt::Display for Answer {
         let cached = share(self.cached, self.prompt);
         write!(
             f,
-            "{} ({} pieces, {cached} of the prompt cached)",
+            "\"{}\" ({} pieces, {cached} of the prompt cached)",
             self.text.trim(),
             self.pieces
         )

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use reqwest_opencode_session::testing::record::End;
-use reqwest_opencode_session::testing::{Failure, Gateway, Provider, Reply};
+use reqwest_opencode_session::testing::{Failure, Gateway, Mark, Provider, Reply, SeenRequest};
 use serde_json::{Value, json};
 
 use super::support::{GENERATE, chat_in, client, message_of, post, start, streaming, user};
@@ -523,6 +523,63 @@ async fn a_body_that_is_no_json_is_an_internal_error_before_the_key_is_looked_at
 }
 
 #[tokio::test]
+async fn what_javascript_reads_as_json_is_answered() {
+    let gateway = start();
+    let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let ask = |content: &str, field: &str| {
+        let content = content.as_bytes();
+        let message = [br#"{"role": "user", "content": ""#, content, br#""}"#].concat();
+        let contents = [
+            br#"{"role": "user", "parts": [{"text": ""#,
+            content,
+            br#""}]}"#,
+        ]
+        .concat();
+        let field = field.as_bytes();
+        [
+            br#"{"model": "kimi-k3", "messages": ["#,
+            &message[..],
+            br#"], "contents": ["#,
+            &contents,
+            br#"], "metadata": "#,
+            field,
+            b"}",
+        ]
+        .concat()
+    };
+    for (path, key, scheme, _) in ENDPOINTS {
+        for (body, words) in [
+            (ask(r"Where is it? \ud83d", "null"), "Where is it? \u{fffd}"),
+            (ask(r"\ude00 Where is it?", "null"), "\u{fffd} Where is it?"),
+            (ask("Hello", &deep(100_000)), "Hello"),
+            (ask("Hello", "[1e999, -1e999, 1e-999]"), "Hello"),
+            (ask("Hello", r#"{"a": 1, "a": 2}"#), "Hello"),
+            (
+                ["\u{feff}".as_bytes(), &ask("Hello", "0")].concat(),
+                "Hello",
+            ),
+        ] {
+            let request = post(&gateway, path)
+                .header(key, format!("{scheme}{}", Gateway::KEY))
+                .header("x-opencode-session", "s");
+            let response = request.body(body).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{path}: {words}");
+            let seen = gateway.take_requests().remove(0);
+            assert_eq!(seen.prompt.as_deref(), Some(words), "{path}");
+        }
+    }
+    // A byte that is no character.
+    let mut body = ask("Hello?", "null");
+    let at = body.windows(6).position(|text| text == b"Hello?").unwrap();
+    body[at + 5] = 0xff;
+    let request = post(&gateway, "/zen/v1/chat/completions").bearer_auth(Gateway::KEY);
+    let response = request.body(body).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let seen = gateway.take_requests().remove(0);
+    assert_eq!(seen.prompt.as_deref(), Some("Hello\u{fffd}"));
+}
+
+#[tokio::test]
 async fn a_model_that_is_none_of_the_gateways_is_refused() {
     let gateway = Gateway::builder().models(["m"]).start().unwrap();
     for (body, status) in [
@@ -610,10 +667,13 @@ async fn replies_that_nobody_chose_can_be_told_apart() {
 async fn a_call_by_websocket_is_sent_to_http_at_once_and_is_no_call() {
     let gateway = start();
     for (path, ..) in ENDPOINTS {
-        for upgrade in ["websocket", "WebSocket"] {
-            let request = client().get(gateway.url(path));
-            let request = request.header("connection", "Upgrade");
-            let response = request.header("upgrade", upgrade).send().await.unwrap();
+        for (name, value) in [
+            ("upgrade", "websocket"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ] {
+            let request = client().get(gateway.url(path)).header(name, value);
+            let response = request.send().await.unwrap();
             assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED, "{path}");
             assert!(response.headers().contains_key("upgrade"), "{path}");
         }
@@ -844,20 +904,32 @@ async fn the_session_picks_the_provider_as_the_real_gateways_arithmetic_does() {
 #[tokio::test]
 async fn a_provider_that_answered_a_session_wins_over_the_hash() {
     let gateway = start();
+    let provider = async |session| {
+        chat_in(&gateway, session, &json!({"model": "m"})).await;
+        gateway.requests().pop().unwrap().provider.unwrap()
+    };
     gateway.set_providers("m", [Provider::new("first")]);
     gateway.fail_next(1, Failure::Status(StatusCode::SERVICE_UNAVAILABLE));
-    chat_in(&gateway, "failed", &json!({"model": "m"})).await;
-    chat_in(&gateway, "answered", &json!({"model": "m"})).await;
-    gateway.set_providers("m", [Provider::new("second")]);
-    for session in ["failed", "answered", "new"] {
-        chat_in(&gateway, session, &json!({"model": "m"})).await;
+    assert_eq!(provider("failed").await, "first");
+    assert_eq!(provider("answered").await, "first");
+    // Of weight 0, it keeps its sessions and gets no new one.
+    for first in [
+        Provider::new("first").priority(1),
+        Provider::new("first").weight(0),
+    ] {
+        gateway.set_providers("m", [first, Provider::new("second")]);
+        assert_eq!(provider("answered").await, "first");
     }
-    let requests = gateway.requests();
-    let provider = |index: usize| requests[index].provider.as_deref();
-    assert_eq!(
-        [2, 3, 4].map(provider),
-        [Some("second"), Some("first"), Some("second")]
-    );
+    for session in ["failed", "new"] {
+        assert_eq!(provider(session).await, "second", "{session}");
+    }
+    // Another model has a provider of its own.
+    gateway.set_providers("n", [Provider::new("third")]);
+    chat_in(&gateway, "answered", &json!({"model": "n"})).await;
+    assert_eq!(gateway.requests().pop().unwrap().provider.unwrap(), "third");
+    // One that is gone is hashed anew.
+    gateway.set_providers("m", [Provider::new("second")]);
+    assert_eq!(provider("answered").await, "second");
 }
 
 #[tokio::test]
@@ -921,6 +993,27 @@ async fn faults_happen_in_the_order_in_which_they_were_told_and_as_often() {
         .map(|r| r.status.unwrap().as_u16())
         .collect();
     assert_eq!(seen, statuses);
+}
+
+#[tokio::test]
+async fn a_failure_for_calls_of_a_kind_waits_for_them() {
+    let gateway = start();
+    let is_of =
+        |model: &'static str| move |call: &SeenRequest| call.model.as_deref() == Some(model);
+    gateway.fail_to(2, is_of("a"), Failure::Unavailable);
+    gateway.fail_next(1, Failure::GoUsageLimit);
+    gateway.fail_to(1, is_of("b"), Failure::ModelUnavailable);
+    for (model, status) in [
+        ("b", 429),
+        ("a", 503),
+        ("b", 400),
+        ("b", 200),
+        ("a", 503),
+        ("a", 200),
+    ] {
+        let response = chat_in(&gateway, "s", &json!({"model": model})).await;
+        assert_eq!(response.status(), status, "{model}");
+    }
 }
 
 #[tokio::test]
@@ -1002,7 +1095,7 @@ async fn a_client_that_leaves_before_the_answer_has_none() {
 async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
     let gateway = start();
     // More than the buffers on the way can hold.
-    let long = Reply::Text(format!("{} ", "x".repeat(1 << 20)).repeat(32));
+    let long = Reply::Text(format!("{} ", "x".repeat(1 << 20)).repeat(12));
     for (path, tokens) in [
         ("/zen/go/v1/chat/completions", false),
         ("/zen/go/v1/responses", false),
@@ -1034,6 +1127,30 @@ async fn a_client_that_leaves_in_the_middle_has_what_was_sent() {
         );
         assert_eq!(seen.prompt_tokens > 0, tokens, "{path}");
         gateway.take_requests();
+    }
+}
+
+#[tokio::test]
+async fn of_an_answer_that_was_cut_only_what_was_sent_is_known_later() {
+    let words = |from: usize| -> String {
+        let words = (from..from + 40).map(|number| format!("word{} ", number * number));
+        words.collect()
+    };
+    for (quoted, marked) in [(words(0), true), (words(60), false)] {
+        let gateway = start();
+        gateway.reply_next(Reply::Text(words(0) + &words(40) + &words(80)));
+        gateway.fail_next(1, Failure::CloseMidAnswer);
+        let body = json!({"model": "m", "stream": true, "messages": [user("Hello")]});
+        chat_in(&gateway, "s", &body)
+            .await
+            .bytes()
+            .await
+            .unwrap_err();
+        let body = json!({"model": "m", "messages": [user(&format!("What is this? {quoted}"))]});
+        chat_in(&gateway, "t", &body).await;
+        let marks = gateway.requests().remove(1).marks;
+        let quotes = marks.iter().any(|mark| matches!(mark, Mark::Quotes { .. }));
+        assert_eq!(quotes, marked, "{marks:?}");
     }
 }
 

@@ -190,6 +190,7 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
         |call| call.kind() == "title",
         Reply::Text("A title".to_owned()),
     );
+    gateway.fail_to(1, |call| call.kind() == "title", Failure::FreeTier);
     let call = async |words: &str| {
         let body = json!({"model": "m", "messages": [user(words)]});
         chat_in(&gateway, "s", &body).await.status().as_u16()
@@ -200,7 +201,9 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
     for part in [
         "no call met these:\n  fail_next at ".to_owned(),
         at(1),
-        ": Status(503), 2 times\n  reply_next at ".to_owned(),
+        ": Status(503), 2 times\n  fail_to at ".to_owned(),
+        at(7),
+        ": FreeTier\n  reply_next at ".to_owned(),
         at(2),
         ": Text(\"Hello\")\n  reply_to at ".to_owned(),
         at(3),
@@ -216,10 +219,12 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
         .await
         .unwrap();
     assert_eq!([call("Hi").await, call("Hi").await], [503, 503]);
-    assert_eq!(call("Write a title").await, 200);
+    for status in [403, 200] {
+        assert_eq!(call("Write a title").await, status);
+    }
     let message = message_of(|| gateway.assert_every_failure_used());
     assert!(
-        !message.contains("fail_next") && !message.contains("reply_to"),
+        !message.contains("fail_") && !message.contains("reply_to"),
         "{message}"
     );
     assert_eq!(call("Hi").await, 200);

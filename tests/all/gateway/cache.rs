@@ -5,6 +5,7 @@ use reqwest_opencode_session::testing::{Gateway, Limits, Provider, SeenRequest};
 use serde_json::{Value, json};
 
 use super::support::{chat_in, post, start, user};
+use crate::support::CHAT;
 
 /// A system prompt of an agent's usual length.
 fn system() -> Value {
@@ -201,6 +202,64 @@ async fn a_changed_first_message_is_cold_and_so_are_changed_tools() {
         chat_in(&gateway, "s", &prompt).await;
         assert!(latest_share(&gateway) < 0.05, "{}", latest_share(&gateway));
     }
+}
+
+#[tokio::test]
+async fn another_order_of_keys_is_cold_and_another_way_to_write_the_same_is_warm() {
+    let gateway = start();
+    let long = "Use the tools, and be brief. ".repeat(100);
+    // As text, because the order of keys in `json!` depends on what other crates turn on.
+    let body = |tool: &str, hello: &str| {
+        let system = format!(r#"{{"role": "system", "content": "{long}"}}"#);
+        let user = format!(r#"{{"role": "user", "content": {hello}}}"#);
+        format!(r#"{{"model": "m", "tools": [{tool}], "messages": [{system}, {user}]}}"#)
+    };
+    let first = r#"{"name": "clock", "parameters": {"type": "object", "properties": {}}}"#;
+    let other = r#"{"name": "clock", "parameters": {"properties": {}, "type": "object"}}"#;
+    let spaced = r#"{ "name":"cl\u006fck",  "parameters":{"type":"object","properties":{ } } }"#;
+    for (tool, hello, warm) in [
+        (first, r#""Hello é""#, false),
+        (other, r#""Hello é""#, false),
+        (spaced, r#""Hello é""#, true),
+        (first, r#""Hello \u00e9""#, true),
+        (other, r#"[{"type": "text", "text": "Hello é"}]"#, true),
+    ] {
+        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY);
+        let request = request
+            .header("x-opencode-session", "s")
+            .body(body(tool, hello));
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+        let share = latest_share(&gateway);
+        assert!(
+            if warm { share == 1.0 } else { share < 0.05 },
+            "{tool}: {share}"
+        );
+    }
+    // In a message as well.
+    let call = |arguments: &str| {
+        let call = format!(r#"{{"type": "tool_use", "name": "clock", "input": {arguments}}}"#);
+        let asks = format!(r#"{{"content": [{call}], "role": "assistant"}}"#);
+        let system = format!(r#"{{"role": "system", "content": "{long}"}}"#);
+        format!(r#"{{"model": "m", "messages": [{system}, {asks}]}}"#)
+    };
+    let mut cached = vec![];
+    for arguments in [
+        r#"{"a": 1, "b": 2}"#,
+        r#"{"b": 2, "a": 1}"#,
+        r#"{"a": 1, "b": 2}"#,
+    ] {
+        let request = post(&gateway, CHAT).bearer_auth(Gateway::KEY);
+        let request = request
+            .header("x-opencode-session", "t")
+            .body(call(arguments));
+        request.send().await.unwrap();
+        let seen = gateway.requests().pop().unwrap();
+        cached.push(seen.prompt_tokens - seen.cached_tokens);
+    }
+    assert!(
+        cached[1] > 0 && cached[1] < 30 && cached[2] == 0,
+        "{cached:?}"
+    );
 }
 
 #[tokio::test]

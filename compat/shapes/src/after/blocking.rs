@@ -1,71 +1,64 @@
 //! Blocking calls on the threads of `spawn_blocking`.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use reqwest::blocking::Client;
-use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt};
-use reqwest_opencode_session::{Session, WithSession};
+use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt as _}; // new
+use reqwest_opencode_session::{Session, WithSession as _}; // new
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
+static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new(); // new
 
-/// A client that blocks.
+/// Blocks, as every call of this client does.
+pub fn client() -> Result<Client> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    let http = http.redirect(OPENCODE.redirect_policy()); // new
+    Ok(http.build()?)
+}
+
 #[derive(Clone)]
 pub struct Provider {
-    http: Client,
-    url: String,
-    key: String,
-    model: String,
+    pub http: Client,
+    pub url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Provider {
-    /// Blocks, as every call of this client does.
-    pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = Client::builder()
-            .no_proxy()
-            .user_agent("my-agent/1.0")
-            .redirect(OPENCODE.redirect_policy())
-            .build()?;
-        Ok(Self {
-            http,
-            url: format!("{base_url}/chat/completions"),
-            key: key.to_owned(),
-            model: model.to_owned(),
-        })
-    }
-
-    fn answer(&self, prompt: &str, stream: bool) -> Result<String> {
+    fn ask(&self, prompt: &str) -> Result<String> {
         let messages = [json!({"role": "user", "content": prompt})];
-        let body = json!({"model": self.model, "stream": stream, "messages": messages});
+        let body = json!({"model": self.model, "messages": messages});
         let request = self.http.post(&self.url).bearer_auth(&self.key).json(&body);
-        let request = request.opencode_session(&OPENCODE)?;
+        let request = request.opencode_session(&OPENCODE)?; // new
         Ok(request.send()?.error_for_status()?.text()?)
     }
 }
 
 /// Runs a call where it may block.
-async fn call(provider: &Provider, prompt: &str, stream: bool) -> Result<String> {
+async fn call(provider: &Provider, prompt: &str) -> Result<String> {
     let (provider, prompt) = (provider.clone(), prompt.to_owned());
-    let call = move || provider.answer(&prompt, stream);
-    spawn_blocking(Session::carry(call)).await?
+    let call = move || provider.ask(&prompt);
+    let call = Session::carry(call); // new
+    spawn_blocking(call).await?
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    let session = Session::new().with_parent(Session::current()); // new
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        let work = work.with_session(session.turn()); // new
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = call(provider, "A title, please.", false);
-        let answer = call(provider, prompt, true);
-        tokio::try_join!(title, answer)?;
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = call(provider, "A title, please.");
+    tokio::try_join!(title, call(provider, prompt))?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
     Ok(())
 }

@@ -1,12 +1,11 @@
-//! A client that is built for each call.
+//! A new client for each call.
 
-use anyhow::{Context, Result};
-use futures::TryStreamExt;
-use reqwest::{Client, Response};
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession};
+use anyhow::Result;
+use reqwest::Client;
+use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession as _}; // new
 use serde_json::json;
 
-static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
+static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new(); // new
 
 /// Where a model is served.
 #[derive(Clone)]
@@ -17,38 +16,38 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub async fn call(self, prompt: String, stream: bool) -> Result<Response> {
-        let client = Client::builder().user_agent("my-agent/1.0");
-        let client = client.no_proxy();
-        let client = OPENCODE.clone().into_client(client)?;
+    pub async fn ask(self, prompt: &str) -> Result<String> {
+        let http = Client::builder().user_agent("my-agent/1.0");
+        let http = OPENCODE.clone().into_client(http)?; // new
         let messages = [json!({"role": "user", "content": prompt})];
-        let request = client
+        let request = http
             .post(format!("{}/chat/completions", self.base_url))
             .bearer_auth(self.key)
-            .json(&json!({"model": self.model, "stream": stream, "messages": messages}));
-        Ok(request.send().await?.error_for_status()?)
+            .json(&json!({"model": self.model, "messages": messages}));
+        Ok(request.send().await?.error_for_status()?.text().await?)
     }
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    let session = Session::new().with_parent(Session::current()); // new
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        let work = work.with_session(session.turn()); // new
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = provider.clone().call("A title, please.".into(), false);
-        let title = tokio::spawn(title.with_current_session());
-        let answer = provider.clone().call(prompt.to_string(), true);
-        let mut pieces = answer.await?.bytes_stream();
-        while pieces.try_next().await?.is_some() {}
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = provider.clone().ask("A title, please.");
+    let title = title.with_current_session(); // new
+    let title = tokio::spawn(title);
+    provider.clone().ask(prompt).await?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
+    title.await??;
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! A conversation that is summarized when it grows long.
+//! A conversation that is summed up when it grows long.
 
 use anyhow::Result;
-use reqwest_middleware::{ClientWithMiddleware, RequestBuilder};
-use reqwest_opencode_session::{Session, WithSession};
+use reqwest_middleware::ClientWithMiddleware;
+use reqwest_opencode_session::Session;
 use serde_json::{Value, json};
 
 /// How many messages a conversation may have.
@@ -20,40 +20,31 @@ pub struct Conversation {
 impl Conversation {
     pub async fn prompt(&mut self, text: &str) -> Result<()> {
         if self.history.len() >= LONGEST {
-            let turn = self.session.turn();
-            self.compact().with_session(turn).await?;
+            self.session.turn().scope(self.compact()).await?;
         }
-        let turn = self.session.turn();
-        self.answer(text).with_session(turn).await
-    }
-
-    async fn answer(&mut self, text: &str) -> Result<()> {
-        let title = vec![json!({"role": "user", "content": "A title, please."})];
-        let title = self.request(&title, false).send();
-        let title = tokio::spawn(title.with_current_session());
-        self.history.push(json!({"role": "user", "content": text}));
-        let answer = self.ask(true).await?;
-        self.history
-            .push(json!({"role": "assistant", "content": answer}));
-        title.await??.error_for_status()?;
-        Ok(())
+        self.session.turn().scope(self.answer(text)).await
     }
 
     async fn compact(&mut self) -> Result<()> {
-        self.history
-            .push(json!({"role": "user", "content": "Sum up what we said."}));
-        let summary = self.ask(false).await?;
+        let summary = self.ask("Sum up what we said.").await?;
         self.history = vec![json!({"role": "user", "content": summary})];
         Ok(())
     }
 
-    async fn ask(&self, stream: bool) -> Result<String> {
-        let request = self.request(&self.history, stream);
-        Ok(request.send().await?.error_for_status()?.text().await?)
+    async fn answer(&mut self, text: &str) -> Result<()> {
+        let answer = self.ask(text).await?;
+        self.history
+            .push(json!({"role": "assistant", "content": answer}));
+        Ok(())
     }
 
-    fn request(&self, messages: &[Value], stream: bool) -> RequestBuilder {
-        let body = json!({"model": self.model, "stream": stream, "messages": messages});
-        self.http.post(&self.url).bearer_auth(&self.key).json(&body)
+    async fn ask(&mut self, prompt: &str) -> Result<String> {
+        self.history
+            .push(json!({"role": "user", "content": prompt}));
+        let body = json!({"model": self.model, "messages": self.history});
+        let call = self.http.post(&self.url).bearer_auth(&self.key).json(&body);
+        let answer: Value = call.send().await?.error_for_status()?.json().await?;
+        let text = &answer["choices"][0]["message"]["content"];
+        Ok(text.as_str().unwrap_or_default().to_owned())
     }
 }

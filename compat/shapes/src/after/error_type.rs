@@ -1,36 +1,31 @@
-//! A `ClientWithMiddleware`, and retries that match its errors.
+//! A plain client that becomes a `ClientWithMiddleware`, and so gets errors of another type.
 
-use std::error::Error;
+use std::error::Error; // new
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use reqwest::{Client, Response};
-use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession};
+use reqwest_middleware::ClientWithMiddleware; // new
+use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession as _}; // new
 use serde_json::json;
+
+type Http = ClientWithMiddleware; // new
+
+pub fn client() -> Result<Http> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    Ok(OpencodeSessionMiddleware::new().into_client(http)?) // new
+}
 
 #[derive(Clone)]
 pub struct Provider {
-    http: ClientWithMiddleware,
-    url: String,
-    key: String,
-    model: String,
+    pub http: Http,
+    pub url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Provider {
-    pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = Client::builder();
-        let http = http.no_proxy();
-        let http = OpencodeSessionMiddleware::new().into_client(http)?;
-        Ok(Self {
-            http,
-            url: format!("{base_url}/chat/completions"),
-            key: key.to_owned(),
-            model: model.to_owned(),
-        })
-    }
-
-    /// Three attempts.
-    pub async fn answer(&self, prompt: &str) -> Result<String> {
+    /// Makes three attempts.
+    pub async fn ask(&self, prompt: &str) -> Result<String> {
         let mut answer = self.attempt(prompt).await;
         for _ in 0..2 {
             if !answer.as_ref().is_err_and(is_transient) {
@@ -54,10 +49,11 @@ impl Provider {
 pub fn is_transient(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(http_error)
+        .filter_map(http_error) // new
         .any(|error| error.is_request() || error.status().is_some_and(|it| it.is_server_error()))
 }
 
+// new: the function below
 /// Finds reqwest's error: inside reqwest-middleware's or, if a `Response` returned it, on its own.
 fn http_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a reqwest::Error> {
     match cause.downcast_ref() {
@@ -66,24 +62,27 @@ fn http_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a reqwest::Error
     }
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .with_session(Session::current().map_or_else(Session::new, |outer| outer.subagent()))
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    let session = Session::new().with_parent(Session::current()); // new
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        let work = work.with_session(session.turn()); // new
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = provider.clone();
-        let title = async move { title.answer("A title, please.").await };
-        let title = tokio::spawn(title.with_current_session());
-        provider.answer(prompt).await?;
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = provider.clone();
+    let title = async move { title.ask("A title, please.").await };
+    let title = title.with_current_session(); // new
+    let title = tokio::spawn(title);
+    provider.ask(prompt).await?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
+    title.await??;
     Ok(())
 }

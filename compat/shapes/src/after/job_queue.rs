@@ -1,9 +1,9 @@
-//! A job queue: a turn begins in one process and continues in another.
+//! A turn that is continued in other processes: the session travels with the job.
 
 use anyhow::Result;
 use reqwest::{Client, Url};
 use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, WithSession};
+use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session, WithSession as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -12,19 +12,19 @@ use serde_json::json;
 pub struct Job {
     pub session: Session,
     pub model: String,
-    pub prompt: String,
-    /// The prompts that come after it.
-    pub next: Vec<String>,
+    /// This job's prompt, and those that come after it.
+    pub prompts: Vec<String>,
 }
 
 impl Job {
     /// Makes the first job for a user's prompt, which begins a turn.
-    pub fn new(conversation: &Session, model: &str, prompt: &str, next: &[&str]) -> Self {
+    pub fn new(conversation: &Session, model: &str, prompts: &[&str]) -> Self {
+        let prompts = prompts.iter().map(ToString::to_string).collect();
+        let (session, model) = (conversation.turn(), model.to_owned());
         Self {
-            session: conversation.turn(),
-            model: model.to_owned(),
-            prompt: prompt.to_owned(),
-            next: next.iter().map(|prompt| prompt.to_string()).collect(),
+            session,
+            model,
+            prompts,
         }
     }
 }
@@ -37,44 +37,37 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(base_url: &str, key: &str) -> Result<Self> {
-        let origin = Url::parse(base_url)?.origin().ascii_serialization();
-        let builder = Client::builder();
-        let builder = builder.no_proxy();
         let http = OpencodeSessionMiddleware::builder()
-            .target(origin)
+            .target(Url::parse(base_url)?.origin().ascii_serialization())
             .fallback(Fallback::Reject)
             .build()?
-            .into_client(builder)?;
+            .into_client(Client::builder())?;
+        let (base_url, key) = (base_url.to_owned(), key.to_owned());
         Ok(Self {
             http,
-            base_url: base_url.to_owned(),
-            key: key.to_owned(),
+            base_url,
+            key,
         })
     }
 
     /// Does a job in its session, and returns what goes back to the queue, if anything is left.
-    pub async fn work(&self, job: Job) -> Result<Option<Job>> {
-        let session = job.session.clone();
-        self.run(job).with_session(session).await
-    }
-
-    async fn run(&self, mut job: Job) -> Result<Option<Job>> {
-        let answer = self.ask(&job.model, &job.prompt, true);
-        let title = self.ask(&job.model, "A title, please.", false);
-        tokio::try_join!(answer, title)?;
-        if job.next.is_empty() {
-            return Ok(None);
+    pub async fn work(&self, mut job: Job) -> Result<Option<Job>> {
+        let prompt = job.prompts.remove(0);
+        async {
+            let answer = self.ask(&job.model, &prompt);
+            let title = self.ask(&job.model, "A title, please.");
+            tokio::try_join!(answer, title)
         }
-        job.prompt = job.next.remove(0);
-        Ok(Some(job))
+        .with_session(&job.session)
+        .await?;
+        Ok((!job.prompts.is_empty()).then_some(job))
     }
 
-    async fn ask(&self, model: &str, prompt: &str, stream: bool) -> Result<String> {
+    async fn ask(&self, model: &str, prompt: &str) -> Result<String> {
         let messages = [json!({"role": "user", "content": prompt})];
         let url = format!("{}/chat/completions", self.base_url);
-        let request = self.http.post(url).bearer_auth(&self.key);
-        let request =
-            request.json(&json!({"model": model, "stream": stream, "messages": messages}));
-        Ok(request.send().await?.error_for_status()?.text().await?)
+        let call = self.http.post(url).bearer_auth(&self.key);
+        let call = call.json(&json!({"model": model, "messages": messages}));
+        Ok(call.send().await?.error_for_status()?.text().await?)
     }
 }

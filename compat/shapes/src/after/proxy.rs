@@ -1,4 +1,4 @@
-//! A proxy that forwards its tenants' sessions under opaque ids.
+//! A proxy: the session arrives with one request and leaves with another.
 
 use anyhow::Result;
 use http::HeaderMap;
@@ -7,30 +7,20 @@ use reqwest_middleware::ClientWithMiddleware;
 use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session};
 
 pub struct Proxy {
-    http: ClientWithMiddleware,
-    url: String,
-    key: String,
-    /// Without it, nobody can tell which tenant's id became which session.
-    secret: String,
+    pub http: ClientWithMiddleware,
+    pub url: String,
+    pub key: String,
+    /// Whoever knows it can work out which session a tenant's id became.
+    pub secret: String,
+}
+
+pub fn client() -> Result<ClientWithMiddleware> {
+    // A request without a session stays without one, and the gateway refuses it.
+    let opencode = OpencodeSessionMiddleware::builder().fallback(Fallback::Omit);
+    Ok(opencode.build()?.into_client(Client::builder())?)
 }
 
 impl Proxy {
-    pub fn new(base_url: &str, key: &str, secret: &str) -> Result<Self> {
-        let builder = Client::builder();
-        let builder = builder.no_proxy();
-        let http = OpencodeSessionMiddleware::builder()
-            // A request without a session stays without one, and the gateway refuses it.
-            .fallback(Fallback::Omit)
-            .build()?
-            .into_client(builder)?;
-        Ok(Self {
-            http,
-            url: format!("{base_url}/chat/completions"),
-            key: key.to_owned(),
-            secret: secret.to_owned(),
-        })
-    }
-
     /// Sends a tenant's request on, with none of its headers but the session's, the turn's and the
     /// parent's.
     pub async fn forward(

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use reqwest_opencode_session::{Session, SessionId};
+use reqwest_opencode_session::Session;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,9 +27,6 @@ impl Conversation {
 
 /// Makes a session from ids that are stored as text.
 pub fn session(id: &str, parent: Option<&str>) -> Result<Session> {
-    let session = Session::from(id.parse::<SessionId>()?);
-    Ok(match parent {
-        Some(parent) => session.with_parent(parent.parse()?),
-        None => session,
-    })
+    let parent = parent.map(str::parse::<Session>).transpose()?;
+    Ok(id.parse::<Session>()?.with_parent(parent))
 }

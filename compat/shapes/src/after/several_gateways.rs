@@ -3,7 +3,7 @@
 use anyhow::Result;
 use reqwest::Client;
 use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, Target, WithSession};
+use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, Target, WithSession as _};
 use serde_json::json;
 
 /// Where a model is served.
@@ -17,15 +17,11 @@ pub struct Provider {
 
 /// `openrouter` is `https://openrouter.ai`. OpenCode is a target by default.
 pub fn client(openrouter: &str) -> Result<ClientWithMiddleware> {
-    let openrouter = openrouter
-        .parse::<Target>()?
-        .session_header("x-session-id")?;
-    let builder = Client::builder();
-    let builder = builder.no_proxy();
+    let openrouter: Target = openrouter.parse()?;
     let client = OpencodeSessionMiddleware::builder()
-        .target(openrouter)
+        .target(openrouter.session_header("x-session-id")?)
         .build()?
-        .into_client(builder)?;
+        .into_client(Client::builder())?;
     Ok(client)
 }
 
@@ -38,7 +34,7 @@ pub async fn answer(
     prompt: &str,
 ) -> Result<String> {
     let messages = [json!({"role": "user", "content": prompt})];
-    let body = json!({"model": "kimi-k3", "stream": true, "messages": messages});
+    let body = json!({"model": "kimi-k3", "messages": messages});
     let call = http.post(&provider.url).bearer_auth(&provider.key);
     let session = session.derived(format!("{secret}/{}", provider.name));
     let answer = call.json(&body).send().with_session(session).await?;

@@ -1,35 +1,26 @@
-//! A client that refuses a call without a session, and fetches the list of models without a
-//! conversation.
+//! A client that refuses a call without a session, and lists the models outside every conversation.
 
 use anyhow::Result;
 use reqwest::Client;
 use reqwest_middleware::ClientWithMiddleware;
 use reqwest_opencode_session::{Fallback, MissingSession, OpencodeSessionMiddleware};
-use reqwest_opencode_session::{Session, WithSession};
+use reqwest_opencode_session::{Session, WithSession as _};
 use serde_json::json;
+
+pub fn client() -> Result<ClientWithMiddleware> {
+    let strict = OpencodeSessionMiddleware::builder().fallback(Fallback::Reject);
+    Ok(strict.build()?.into_client(Client::builder())?)
+}
 
 #[derive(Clone)]
 pub struct Provider {
-    http: ClientWithMiddleware,
-    base_url: String,
-    key: String,
+    pub http: ClientWithMiddleware,
+    pub base_url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Provider {
-    pub fn new(base_url: &str, key: &str) -> Result<Self> {
-        let builder = Client::builder();
-        let builder = builder.no_proxy();
-        let http = OpencodeSessionMiddleware::builder()
-            .fallback(Fallback::Reject)
-            .build()?
-            .into_client(builder)?;
-        Ok(Self {
-            http,
-            base_url: base_url.to_owned(),
-            key: key.to_owned(),
-        })
-    }
-
     /// The list of models, which belongs to no conversation.
     pub async fn models(&self) -> Result<String> {
         let call = self.http.get(format!("{}/models", self.base_url)).send();
@@ -37,12 +28,12 @@ impl Provider {
         Ok(answer.error_for_status()?.text().await?)
     }
 
-    pub async fn answer(self, model: String, prompt: &str, stream: bool) -> Result<String> {
+    pub async fn ask(self, prompt: &str) -> Result<String> {
         let messages = [json!({"role": "user", "content": prompt})];
-        let body = json!({"model": model, "stream": stream, "messages": messages});
+        let body = json!({"model": self.model, "messages": messages});
         let url = format!("{}/chat/completions", self.base_url);
-        let request = self.http.post(url).bearer_auth(&self.key).json(&body);
-        Ok(request.send().await?.error_for_status()?.text().await?)
+        let call = self.http.post(url).bearer_auth(&self.key).json(&body);
+        Ok(call.send().await?.error_for_status()?.text().await?)
     }
 }
 

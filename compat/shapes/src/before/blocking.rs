@@ -1,64 +1,55 @@
 //! Blocking calls on the threads of `spawn_blocking`.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use reqwest::blocking::Client;
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-/// A client that blocks.
+/// Blocks, as every call of this client does.
+pub fn client() -> Result<Client> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    Ok(http.build()?)
+}
+
 #[derive(Clone)]
 pub struct Provider {
-    http: Client,
-    url: String,
-    key: String,
-    model: String,
+    pub http: Client,
+    pub url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Provider {
-    /// Blocks, as every call of this client does.
-    pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = Client::builder()
-            .no_proxy()
-            .user_agent("my-agent/1.0")
-            .build()?;
-        Ok(Self {
-            http,
-            url: format!("{base_url}/chat/completions"),
-            key: key.to_owned(),
-            model: model.to_owned(),
-        })
-    }
-
-    fn answer(&self, prompt: &str, stream: bool) -> Result<String> {
+    fn ask(&self, prompt: &str) -> Result<String> {
         let messages = [json!({"role": "user", "content": prompt})];
-        let body = json!({"model": self.model, "stream": stream, "messages": messages});
+        let body = json!({"model": self.model, "messages": messages});
         let request = self.http.post(&self.url).bearer_auth(&self.key).json(&body);
         Ok(request.send()?.error_for_status()?.text()?)
     }
 }
 
 /// Runs a call where it may block.
-async fn call(provider: &Provider, prompt: &str, stream: bool) -> Result<String> {
+async fn call(provider: &Provider, prompt: &str) -> Result<String> {
     let (provider, prompt) = (provider.clone(), prompt.to_owned());
-    let call = move || provider.answer(&prompt, stream);
+    let call = move || provider.ask(&prompt);
     spawn_blocking(call).await?
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = call(provider, "A title, please.", false);
-        let answer = call(provider, prompt, true);
-        tokio::try_join!(title, answer)?;
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = call(provider, "A title, please.");
+    tokio::try_join!(title, call(provider, prompt))?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
     Ok(())
 }

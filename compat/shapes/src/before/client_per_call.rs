@@ -1,8 +1,7 @@
-//! A client that is built for each call.
+//! A new client for each call.
 
-use anyhow::{Context, Result};
-use futures::TryStreamExt;
-use reqwest::{Client, Response};
+use anyhow::Result;
+use reqwest::Client;
 use serde_json::json;
 
 /// Where a model is served.
@@ -14,37 +13,35 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub async fn call(self, prompt: String, stream: bool) -> Result<Response> {
-        let client = Client::builder().user_agent("my-agent/1.0");
-        let client = client.no_proxy();
-        let client = client.build()?;
+    pub async fn ask(self, prompt: &str) -> Result<String> {
+        let http = Client::builder().user_agent("my-agent/1.0");
+        let http = http.build()?;
         let messages = [json!({"role": "user", "content": prompt})];
-        let request = client
+        let request = http
             .post(format!("{}/chat/completions", self.base_url))
             .bearer_auth(self.key)
-            .json(&json!({"model": self.model, "stream": stream, "messages": messages}));
-        Ok(request.send().await?.error_for_status()?)
+            .json(&json!({"model": self.model, "messages": messages}));
+        Ok(request.send().await?.error_for_status()?.text().await?)
     }
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = provider.clone().call("A title, please.".into(), false);
-        let title = tokio::spawn(title);
-        let answer = provider.clone().call(prompt.to_string(), true);
-        let mut pieces = answer.await?.bytes_stream();
-        while pieces.try_next().await?.is_some() {}
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = provider.clone().ask("A title, please.");
+    let title = tokio::spawn(title);
+    provider.clone().ask(prompt).await?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
+    title.await??;
     Ok(())
 }

@@ -1,32 +1,27 @@
-//! A plain client, and retries that match its errors.
+//! A plain client that becomes a `ClientWithMiddleware`, and so gets errors of another type.
 
-use anyhow::{Context, Result};
+use anyhow::{Context as _, Result};
 use reqwest::{Client, Response};
 use serde_json::json;
 
+type Http = Client;
+
+pub fn client() -> Result<Http> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    Ok(http.build()?)
+}
+
 #[derive(Clone)]
 pub struct Provider {
-    http: Client,
-    url: String,
-    key: String,
-    model: String,
+    pub http: Http,
+    pub url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Provider {
-    pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = Client::builder();
-        let http = http.no_proxy();
-        let http = http.build()?;
-        Ok(Self {
-            http,
-            url: format!("{base_url}/chat/completions"),
-            key: key.to_owned(),
-            model: model.to_owned(),
-        })
-    }
-
-    /// Three attempts.
-    pub async fn answer(&self, prompt: &str) -> Result<String> {
+    /// Makes three attempts.
+    pub async fn ask(&self, prompt: &str) -> Result<String> {
         let mut answer = self.attempt(prompt).await;
         for _ in 0..2 {
             if !answer.as_ref().is_err_and(is_transient) {
@@ -54,23 +49,24 @@ pub fn is_transient(error: &anyhow::Error) -> bool {
         .any(|error| error.is_request() || error.status().is_some_and(|it| it.is_server_error()))
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = provider.clone();
-        let title = async move { title.answer("A title, please.").await };
-        let title = tokio::spawn(title);
-        provider.answer(prompt).await?;
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = provider.clone();
+    let title = async move { title.ask("A title, please.").await };
+    let title = tokio::spawn(title);
+    provider.ask(prompt).await?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
+    title.await??;
     Ok(())
 }

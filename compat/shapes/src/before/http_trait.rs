@@ -1,8 +1,8 @@
-//! An application with its own HTTP trait, over `http::Request`.
+//! An HTTP trait of the application's own, over `http::Request`.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use futures::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{Request, Response};
@@ -18,11 +18,8 @@ pub struct Reqwest(reqwest::Client);
 
 impl Reqwest {
     pub fn new() -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .user_agent("my-agent/1.0")
-            .build()?;
-        Ok(Self(client))
+        let http = reqwest::Client::builder().user_agent("my-agent/1.0");
+        Ok(Self(http.build()?))
     }
 }
 
@@ -31,10 +28,8 @@ impl Http for Reqwest {
         Box::pin(async move {
             request.headers_mut().remove("x-internal");
             let answer = self.0.execute(request.try_into()?).await?;
-            let status = answer.status();
-            Ok(Response::builder()
-                .status(status)
-                .body(answer.text().await?)?)
+            let response = Response::builder().status(answer.status());
+            Ok(response.body(answer.text().await?)?)
         })
     }
 }
@@ -42,16 +37,16 @@ impl Http for Reqwest {
 #[derive(Clone)]
 pub struct Provider {
     pub http: Arc<dyn Http>,
-    pub base_url: String,
+    pub url: String,
     pub key: String,
     pub model: String,
 }
 
 impl Provider {
-    async fn answer(self, prompt: String, stream: bool) -> Result<()> {
+    async fn ask(self, prompt: &str) -> Result<()> {
         let messages = [json!({"role": "user", "content": prompt})];
-        let body = json!({"model": self.model, "stream": stream, "messages": messages});
-        let request = Request::post(format!("{}/chat/completions", self.base_url))
+        let body = json!({"model": self.model, "messages": messages});
+        let request = Request::post(&self.url)
             .header(AUTHORIZATION, format!("Bearer {}", self.key))
             .body(body.to_string())?;
         let answer = self.http.send(request).await?;
@@ -60,22 +55,23 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = provider.clone().answer("A title, please.".into(), false);
-        let title = tokio::spawn(title);
-        provider.clone().answer(prompt.to_string(), true).await?;
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = provider.clone().ask("A title, please.");
+    let title = tokio::spawn(title);
+    provider.clone().ask(prompt).await?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
+    title.await??;
     Ok(())
 }

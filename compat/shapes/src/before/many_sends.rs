@@ -1,102 +1,66 @@
-//! A plain client that calls `.send()` in many places.
+//! A plain client that sends in many places, with three wire formats.
 
-use anyhow::{Context, Result};
-use futures::TryStreamExt;
+use anyhow::Result;
 use reqwest::Client;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
+
+pub fn client() -> Result<Client> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    Ok(http.build()?)
+}
 
 /// An agent on one model.
-#[derive(Clone)]
 pub struct Agent {
-    http: Client,
-    base_url: String,
-    key: String,
-    model: String,
+    pub http: Client,
+    pub base_url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Agent {
-    pub fn new(base_url: &str, key: &str, model: &str) -> Result<Self> {
-        let http = Client::builder()
-            .no_proxy()
-            .user_agent("my-agent/1.0")
-            .build()?;
-        Ok(Self {
-            http,
-            base_url: base_url.to_owned(),
-            key: key.to_owned(),
-            model: model.to_owned(),
-        })
-    }
-
-    /// An agent's conversation. A subagent's runs inside it.
+    /// A conversation, or inside one, a subagent's.
     pub async fn converse(&self, prompts: &[&str]) -> Result<()> {
-        self.answer_all(prompts)
-            .await
-            .with_context(|| format!("the conversation with {} broke off", self.model))
-    }
-
-    async fn answer_all(&self, prompts: &[&str]) -> Result<()> {
         for prompt in prompts {
-            self.turn(prompt).await?;
+            let work = self.answer(prompt);
+            work.await?;
         }
         Ok(())
     }
 
-    /// All that is done for one prompt.
-    async fn turn(&self, prompt: &str) -> Result<()> {
-        let title = self.title()?;
-        self.answer(prompt).await?;
-        if prompt.contains("research") {
-            Box::pin(self.converse(&["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
-        self.summary().await
-    }
-
+    /// Everything that is done for one prompt.
     async fn answer(&self, prompt: &str) -> Result<()> {
-        let response = self
-            .http
-            .post(format!("{}/chat/completions", self.base_url))
-            .bearer_auth(&self.key)
-            .json(&self.messages(prompt, true))
-            .send()
-            .await?;
-        let mut pieces = response.error_for_status()?.bytes_stream();
-        while pieces.try_next().await?.is_some() {}
-        Ok(())
-    }
-
-    /// Another wire format.
-    fn title(&self) -> Result<JoinHandle<Result<String>>> {
-        let body = json!({"model": self.model, "input": "A title, please."});
-        let request = self
+        let title = self
             .http
             .post(format!("{}/responses", self.base_url))
             .bearer_auth(&self.key)
-            .json(&body)
+            .json(&json!({"model": self.model, "input": "A title, please."}))
             .send();
-        Ok(tokio::spawn(async {
-            let response = request.await?;
-            Ok(response.error_for_status()?.text().await?)
-        }))
-    }
+        let title = tokio::spawn(title);
 
-    /// And a third one.
-    async fn summary(&self) -> Result<()> {
-        let response = self
+        let answer = self
+            .http
+            .post(format!("{}/chat/completions", self.base_url))
+            .bearer_auth(&self.key)
+            .json(&self.messages(prompt))
+            .send();
+        answer.await?.error_for_status()?.text().await?;
+
+        if prompt.contains("research") {
+            Box::pin(self.converse(&["Find out.", "Sum up."])).await?;
+        }
+
+        let summary = self
             .http
             .post(format!("{}/messages", self.base_url))
             .header("x-api-key", &self.key)
-            .json(&self.messages("A summary, please.", false))
-            .send()
-            .await?;
-        response.error_for_status()?.bytes().await?;
+            .json(&self.messages("A summary, please."))
+            .send();
+        summary.await?.error_for_status()?.text().await?;
+        title.await??.error_for_status()?.text().await?;
         Ok(())
     }
 
-    fn messages(&self, text: &str, stream: bool) -> Value {
-        let messages = [json!({"role": "user", "content": text})];
-        json!({"model": self.model, "stream": stream, "messages": messages})
+    fn messages(&self, text: &str) -> Value {
+        json!({"model": self.model, "messages": [{"role": "user", "content": text}]})
     }
 }

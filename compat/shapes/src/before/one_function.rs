@@ -1,66 +1,53 @@
 //! A plain client whose requests all go through one function.
 
 use anyhow::Result;
-use futures::TryStreamExt;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder};
 use serde_json::json;
 
-/// The provider, which all conversations share.
+pub fn client() -> Result<Client> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    Ok(http.build()?)
+}
+
+/// A model, which all conversations share.
 #[derive(Clone)]
 pub struct Provider {
-    http: Client,
-    url: String,
-    key: String,
+    pub http: Client,
+    pub url: String,
+    pub key: String,
+    pub model: String,
 }
 
 impl Provider {
-    pub fn new(base_url: &str, key: &str) -> Result<Self> {
-        let http = Client::builder()
-            .no_proxy()
-            .user_agent("my-agent/1.0")
-            .build()?;
-        let url = format!("{base_url}/chat/completions");
-        let key = key.to_owned();
-        Ok(Self { http, url, key })
-    }
-
-    fn prompt(&self, model: &str, text: &str, stream: bool) -> RequestBuilder {
-        let messages = [json!({"role": "user", "content": text})];
-        let body = json!({"model": model, "stream": stream, "messages": messages});
-        self.http.post(&self.url).json(&body)
-    }
-
     /// Every request goes through this function.
-    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+    async fn send(&self, request: RequestBuilder) -> Result<String> {
         let request = request.bearer_auth(&self.key);
-        Ok(request.send().await?.error_for_status()?)
+        Ok(request.send().await?.error_for_status()?.text().await?)
     }
 
-    async fn title(self, model: String) -> Result<String> {
-        let request = self.prompt(&model, "A title, please.", false);
-        Ok(self.send(request).await?.text().await?)
+    async fn ask(self, prompt: &str) -> Result<String> {
+        let messages = [json!({"role": "user", "content": prompt})];
+        let body = json!({"model": self.model, "messages": messages});
+        self.send(self.http.post(&self.url).json(&body)).await
     }
 }
 
-/// An agent's conversation. A subagent's runs inside it.
-pub async fn converse(provider: &Provider, model: &str, prompts: &[&str]) -> Result<()> {
+/// A conversation, or inside one, a subagent's.
+pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
     for prompt in prompts {
-        let turn = answer(provider, model, prompt);
-        turn.await?;
+        let work = answer(provider, prompt);
+        work.await?;
     }
     Ok(())
 }
 
-/// All that is done for one prompt.
-async fn answer(provider: &Provider, model: &str, prompt: &str) -> Result<()> {
-    let title = provider.clone().title(model.to_owned());
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    let title = provider.clone().ask("A title, please.");
     let title = tokio::spawn(title);
-    let request = provider.prompt(model, prompt, true);
-    let mut pieces = provider.send(request).await?.bytes_stream();
-    while pieces.try_next().await?.is_some() {}
+    provider.clone().ask(prompt).await?;
     if prompt.contains("research") {
-        let research = converse(provider, model, &["Find out.", "Sum up."]);
-        Box::pin(research).await?;
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
     title.await??;
     Ok(())

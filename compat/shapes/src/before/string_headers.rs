@@ -1,55 +1,41 @@
-//! An application that keeps its headers as pairs of strings.
+//! A client that holds headers as pairs of strings.
 
-use anyhow::{Context, Result};
-use futures::TryStreamExt;
+use anyhow::Result;
 use reqwest::{Client, Response, Url};
 use serde_json::json;
 
-/// A call of whatever provider.
+pub fn client() -> Result<Client> {
+    let http = Client::builder().user_agent("my-agent/1.0");
+    Ok(http.build()?)
+}
+
+/// A call that is ready to be sent.
 struct Call {
-    url: Url,
     headers: Vec<(String, String)>,
     body: String,
 }
 
-/// A provider, with headers of the user's own.
+/// A provider, with the headers that the user has configured.
 #[derive(Clone)]
 pub struct Provider {
-    http: Client,
-    base_url: String,
-    model: String,
-    headers: Vec<(String, String)>,
+    pub http: Client,
+    pub url: Url,
+    pub model: String,
+    pub headers: Vec<(String, String)>,
 }
 
 impl Provider {
-    pub fn new(base_url: &str, model: &str, headers: Vec<(String, String)>) -> Result<Self> {
-        let http = Client::builder()
-            .no_proxy()
-            .user_agent("my-agent/1.0")
-            .build()?;
-        Ok(Self {
-            http,
-            base_url: base_url.to_owned(),
-            model: model.to_owned(),
-            headers,
-        })
-    }
-
-    fn call(&self, prompt: &str, stream: bool) -> Result<Call> {
-        let url = Url::parse(&format!("{}/chat/completions", self.base_url))?;
-        let messages = [json!({"role": "user", "content": prompt})];
-        let body = json!({"model": self.model, "stream": stream, "messages": messages});
+    fn call(&self, prompt: &str) -> Result<Call> {
         let mut headers = self.headers.clone();
         headers.push(("content-type".to_owned(), "application/json".to_owned()));
-        Ok(Call {
-            url,
-            headers,
-            body: body.to_string(),
-        })
+
+        let messages = [json!({"role": "user", "content": prompt})];
+        let body = json!({"model": self.model, "messages": messages}).to_string();
+        Ok(Call { headers, body })
     }
 
     async fn send(self, call: Call) -> Result<Response> {
-        let mut request = self.http.post(call.url).body(call.body);
+        let mut request = self.http.post(self.url).body(call.body);
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
@@ -57,24 +43,25 @@ impl Provider {
     }
 }
 
-/// An agent's conversation. A subagent's runs inside it.
+/// A conversation, or inside one, a subagent's.
 pub async fn converse(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    answer_all(provider, prompts)
-        .await
-        .with_context(|| format!("the conversation with {} broke off", provider.model))
+    for prompt in prompts {
+        let work = answer(provider, prompt);
+        work.await?;
+    }
+    Ok(())
 }
 
-async fn answer_all(provider: &Provider, prompts: &[&str]) -> Result<()> {
-    for prompt in prompts {
-        let title = provider.call("A title, please.", false)?;
-        let title = tokio::spawn(provider.clone().send(title));
-        let answer = provider.call(prompt, true)?;
-        let mut pieces = provider.clone().send(answer).await?.bytes_stream();
-        while pieces.try_next().await?.is_some() {}
-        if prompt.contains("research") {
-            Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
-        }
-        title.await??;
+/// Everything that is done for one prompt.
+async fn answer(provider: &Provider, prompt: &str) -> Result<()> {
+    // The session is read here, so the task needs none.
+    let title = provider.call("A title, please.")?;
+    let title = tokio::spawn(provider.clone().send(title));
+    let answer = provider.call(prompt)?;
+    provider.clone().send(answer).await?.text().await?;
+    if prompt.contains("research") {
+        Box::pin(converse(provider, &["Find out.", "Sum up."])).await?;
     }
+    title.await??.text().await?;
     Ok(())
 }

@@ -4,10 +4,15 @@
 //! applications needs a hook for its tests.
 
 mod ambient;
+mod engine;
 mod errors;
+#[cfg(unix)]
+mod forks;
 mod gateways;
+mod others;
 mod pages;
 mod plain;
+mod pool;
 mod queue;
 mod sessions;
 mod support;

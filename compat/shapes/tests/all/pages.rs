@@ -1,52 +1,175 @@
-//! The recipes show the same files that the other tests run.
+//! The recipes show the same files that the other tests run, and count their lines rightly.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
-/// The lines of a page's first code block, including the hidden ones.
-fn block(page: &str) -> Vec<&str> {
-    let block = page.split("```\n").nth(1).expect("a block of code");
-    let shown = |line| match line {
-        "#" => "",
-        line => str::strip_prefix(line, "# ").unwrap_or(line),
-    };
-    block.lines().map(shown).collect()
-}
-
-#[test]
-fn each_page_has_the_whole_file_that_runs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut shapes = 0;
-    for entry in fs::read_dir(root.join("src/after")).unwrap() {
+/// Every file under `src/after`, with the name of its shape.
+fn shapes() -> impl Iterator<Item = (String, PathBuf)> {
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/after");
+    fs::read_dir(files).unwrap().map(|entry| {
         let file = entry.unwrap().path();
-        let name = file.file_stem().unwrap().to_str().unwrap();
-        let page = root.join(format!("../../src/docs/recipes/{name}.md"));
-        let page = fs::read_to_string(page).expect("each shape has a page");
-        let code = fs::read_to_string(&file).unwrap();
-        // Without the first lines, which the page replaces with its own.
-        let code = code
-            .lines()
-            .skip_while(|line| line.starts_with("//!") || line.is_empty());
-        for (shown, run) in block(&page).into_iter().zip(code.clone()) {
-            assert_eq!(
-                shown,
-                run,
-                "{name}.md shows another line than {}",
-                file.display()
-            );
+        (file.file_stem().unwrap().to_str().unwrap().to_owned(), file)
+    })
+}
+
+fn page(name: &str) -> String {
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/docs/recipes");
+    fs::read_to_string(pages.join(format!("{name}.md"))).expect("each shape has a page")
+}
+
+/// The lines of a page's first block of Rust.
+fn block(page: &str) -> Vec<&str> {
+    let mut lines = page.lines();
+    while let Some(fence) = lines.find(|line| line.starts_with("```")) {
+        let block = lines.by_ref().take_while(|line| *line != "```").collect();
+        if ["```", "```no_run"].contains(&fence) {
+            return block;
         }
-        assert_eq!(block(&page).len(), code.count(), "{name}.md");
-        shapes += 1;
     }
-    assert_eq!(shapes, 14);
+    panic!("no code");
+}
+
+/// The lines of a file, without its documentation, which the page has in its own words.
+fn code(file: &str) -> Vec<&str> {
+    let is_documentation = |line: &&str| line.starts_with("//!") || line.is_empty();
+    file.lines().skip_while(is_documentation).collect()
+}
+
+/// Tells apart the lines that adopt the crate, which end in `// new` or follow a comment that
+/// begins so, down to the next blank line.
+fn new_and_other<'a>(code: &[&'a str]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (mut new, mut other) = (vec![], vec![]);
+    let mut in_block = false;
+    for line in code.iter().copied() {
+        if line.is_empty() {
+            in_block = false;
+        } else if line.trim_start().starts_with("// new: ") {
+            in_block = true;
+        } else if in_block || line.ends_with(" // new") {
+            new.push(line);
+        } else {
+            other.push(line);
+        }
+    }
+    (new, other)
+}
+
+/// The length of the longest common subsequence.
+fn in_common(one: &[&str], other: &[&str]) -> usize {
+    let mut row = vec![0; other.len() + 1];
+    for line in one {
+        let mut diagonal = 0;
+        for (at, candidate) in other.iter().enumerate() {
+            let above = row[at + 1];
+            row[at + 1] = match line == candidate {
+                true => diagonal + 1,
+                false => above.max(row[at]),
+            };
+            diagonal = above;
+        }
+    }
+    row[other.len()]
 }
 
 #[test]
-fn each_adoption_takes_no_more_lines_than_promised() {
-    let lines = Path::new(env!("CARGO_MANIFEST_DIR")).join("lines");
-    let output = Command::new(lines).output().unwrap();
-    let counts = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{counts}");
-    assert_eq!(counts.lines().count(), 8, "{counts}");
+fn each_page_shows_the_whole_file_that_runs() {
+    let mut count = 0;
+    for (name, file) in shapes() {
+        let (page, file) = (page(&name), fs::read_to_string(file).unwrap());
+        assert_eq!(block(&page), code(&file), "{name}.md");
+        assert!(!page.contains("\n# use "), "{name}.md hides lines");
+        count += 1;
+    }
+    assert!(count >= 17, "{count}");
+}
+
+#[test]
+fn the_page_on_tests_shows_a_whole_test_that_runs() {
+    assert_eq!(
+        block(&page("testing")),
+        code(include_str!("../conformance.rs"))
+    );
+}
+
+#[test]
+fn the_lines_that_are_marked_as_new_are_those_that_differ_and_as_many_as_the_page_says() {
+    const NUMBERS: [&str; 26] = [
+        "No",
+        "One",
+        "Two",
+        "Three",
+        "Four",
+        "Five",
+        "Six",
+        "Seven",
+        "Eight",
+        "Nine",
+        "Ten",
+        "Eleven",
+        "Twelve",
+        "Thirteen",
+        "Fourteen",
+        "Fifteen",
+        "Sixteen",
+        "Seventeen",
+        "Eighteen",
+        "Nineteen",
+        "Twenty",
+        "Twenty-one",
+        "Twenty-two",
+        "Twenty-three",
+        "Twenty-four",
+        "Twenty-five",
+    ];
+    let mut count = 0;
+    for (name, after) in shapes() {
+        let before = after.with_file_name("../before").join(format!("{name}.rs"));
+        let Ok(before) = fs::read_to_string(before) else {
+            continue;
+        };
+        let after = fs::read_to_string(after).unwrap();
+        let (new, kept) = new_and_other(&code(&after));
+        let before: Vec<_> = code(&before)
+            .into_iter()
+            .filter(|line| !line.is_empty())
+            .collect();
+        let after: Vec<_> = code(&after)
+            .into_iter()
+            .filter(|line| !line.is_empty())
+            .collect();
+        assert_eq!(
+            in_common(&before, &kept),
+            kept.len(),
+            "{name}: some are not marked"
+        );
+        assert_eq!(
+            in_common(&before, &after),
+            kept.len(),
+            "{name}: too many are marked"
+        );
+        let says = format!("{} lines", NUMBERS[new.len()]);
+        assert!(
+            page(&name).contains(&says),
+            "{name}.md does not say '{says}'"
+        );
+        count += 1;
+    }
+    assert!(count >= 8, "{count}");
+}
+
+#[test]
+fn the_recipes_list_the_dependencies_that_these_clients_are_built_with() {
+    let recipes = include_str!("../../../../src/docs/recipes/mod.rs");
+    let manifest = include_str!("../../Cargo.toml");
+    let listed = recipes
+        .lines()
+        .map(|line| line.trim_start_matches("//! "))
+        .skip_while(|line| *line != "[dependencies]")
+        .take_while(|line| *line != "```");
+    let mut count = 0;
+    for line in listed.filter(|line| !line.starts_with("reqwest-opencode-session")) {
+        assert!(manifest.lines().any(|other| other == line), "{line}");
+        count += 1;
+    }
+    assert!(count >= 10, "{count}");
 }

@@ -6,15 +6,36 @@ use reqwest_opencode_session_shapes::{after, before};
 
 use crate::support::{MODELS, PROMPTS, assert_kept_apart, assert_refused, assert_turns, both};
 
+macro_rules! provider {
+    ($shape:path, $gateway:expr, $model:expr) => {{
+        use $shape as shape;
+        shape::Provider {
+            http: shape::client().unwrap(),
+            url: $gateway.url("/zen/go/v1/chat/completions"),
+            key: Gateway::KEY.to_owned(),
+            model: $model.to_owned(),
+        }
+    }};
+}
+
+macro_rules! agent {
+    ($shape:path, $gateway:expr, $model:expr) => {{
+        use $shape as shape;
+        shape::Agent {
+            http: shape::client().unwrap(),
+            base_url: $gateway.url("/zen/go/v1"),
+            key: Gateway::KEY.to_owned(),
+            model: $model.to_owned(),
+        }
+    }};
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_function_keeps_two_conversations_apart() {
-    use after::one_function::{Provider, converse};
-
     let gateway = Gateway::start().unwrap();
-    let provider = Provider::new(&gateway.url("/zen/go/v1"), Gateway::KEY).unwrap();
-    let run = |model| {
-        let provider = provider.clone();
-        async move { converse(&provider, model, PROMPTS).await }
+    let run = |model: &str| {
+        let provider = provider!(after::one_function, gateway, model);
+        async move { after::one_function::converse(&provider, PROMPTS).await }
     };
     both(run).await.unwrap();
     assert_kept_apart(&gateway, 2);
@@ -23,32 +44,28 @@ async fn one_function_keeps_two_conversations_apart() {
 
 #[tokio::test]
 async fn one_function_is_refused_without_sessions() {
-    use before::one_function::{Provider, converse};
-
     let gateway = Gateway::start().unwrap();
-    let provider = Provider::new(&gateway.url("/zen/go/v1"), Gateway::KEY).unwrap();
-    assert_refused(&gateway, converse(&provider, MODELS[0], PROMPTS).await);
+    let provider = provider!(before::one_function, gateway, MODELS[0]);
+    let result = before::one_function::converse(&provider, PROMPTS).await;
+    assert_refused(&gateway, result);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_sends_keep_two_conversations_apart() {
-    use after::many_sends::Agent;
-
     let gateway = Gateway::start().unwrap();
-    let run = |model| {
-        let agent = Agent::new(&gateway.url("/zen/go/v1"), Gateway::KEY, model).unwrap();
+    let run = |model: &str| {
+        let agent = agent!(after::many_sends, gateway, model);
         async move { agent.converse(PROMPTS).await }
     };
     both(run).await.unwrap();
     assert_kept_apart(&gateway, 3);
+    assert_turns(&gateway, 3);
 }
 
 #[tokio::test]
 async fn many_sends_are_refused_without_sessions() {
-    use before::many_sends::Agent;
-
     let gateway = Gateway::start().unwrap();
-    let agent = Agent::new(&gateway.url("/zen/go/v1"), Gateway::KEY, MODELS[0]).unwrap();
+    let agent = agent!(before::many_sends, gateway, MODELS[0]);
     assert_refused(&gateway, agent.converse(PROMPTS).await);
 }
 
@@ -67,6 +84,7 @@ async fn a_client_for_each_call_keeps_two_conversations_apart() {
     };
     both(run).await.unwrap();
     assert_kept_apart(&gateway, 2);
+    assert_turns(&gateway, 2);
 }
 
 #[tokio::test]
@@ -80,7 +98,7 @@ async fn clients_outside_every_conversation_share_the_session_of_the_process() {
         model: MODELS[0].to_owned(),
     };
     for _ in 0..3 {
-        provider.clone().call("Hello".into(), false).await.unwrap();
+        provider.clone().ask("Hello").await.unwrap();
     }
     assert_eq!(gateway.requests().len(), 3);
     gateway.assert_every_request_in(&Session::process());

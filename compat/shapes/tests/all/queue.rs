@@ -8,7 +8,7 @@ use http::HeaderMap;
 use reqwest_opencode_session::testing::{Gateway, SeenRequest};
 use reqwest_opencode_session::{Session, SessionId};
 use reqwest_opencode_session_shapes::after::job_queue::Job;
-use reqwest_opencode_session_shapes::after::proxy::Proxy;
+use reqwest_opencode_session_shapes::after::proxy::{Proxy, client};
 
 use crate::support::{MODELS, both, requests_of, sole_session};
 
@@ -37,8 +37,8 @@ async fn a_turn_goes_on_in_other_processes() {
             let conversation = Session::new();
             let subagent = conversation.subagent();
             for session in [&conversation, &conversation, &subagent] {
-                let next = ["Use a tool.", "Use another one."];
-                let mut job = Some(Job::new(session, model, "Hello", &next));
+                let prompts = ["Hello", "Use a tool.", "Use another one."];
+                let mut job = Some(Job::new(session, model, &prompts));
                 while let Some(now) = job {
                     job = work(&base_url, &now)?;
                 }
@@ -75,13 +75,21 @@ fn turns(requests: &[SeenRequest]) -> Vec<usize> {
     turns.into_iter().map(|(_, count)| count).collect()
 }
 
+fn proxy(gateway: &Gateway) -> Proxy {
+    Proxy {
+        http: client().unwrap(),
+        url: gateway.url("/zen/go/v1/chat/completions"),
+        key: Gateway::KEY.to_owned(),
+        secret: "a secret".to_owned(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_keeps_tenants_apart_that_name_the_same_session() {
     let gateway = Gateway::start().unwrap();
-    let base_url = gateway.url("/zen/go/v1");
     let claimed = Session::from(SessionId::try_from("chat-1").unwrap());
     let run = |model: &'static str| {
-        let proxy = Proxy::new(&base_url, Gateway::KEY, "a secret").unwrap();
+        let proxy = proxy(&gateway);
         let (turn, subagent) = (claimed.turn(), claimed.subagent().turn());
         async move {
             // Each tenant has its own model.
@@ -113,7 +121,7 @@ async fn a_proxy_keeps_tenants_apart_that_name_the_same_session() {
 #[tokio::test]
 async fn a_proxy_leaves_it_to_the_gateway_to_refuse_what_has_no_session() {
     let gateway = Gateway::start().unwrap();
-    let proxy = Proxy::new(&gateway.url("/zen/go/v1"), Gateway::KEY, "a secret").unwrap();
+    let proxy = proxy(&gateway);
     let body = r#"{"model": "kimi-k3", "messages": []}"#.to_owned();
     let answer = proxy.forward("ada", &HeaderMap::new(), body).await.unwrap();
     assert_eq!(answer.status(), 400);
