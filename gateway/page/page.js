@@ -21,7 +21,7 @@ const REASONS = {
 
 /** What to do about a mark. */
 const ADVICE = {
-  missing: "Set x-opencode-session on this call as well: one id for the whole conversation, "
+  missing: "Also set x-opencode-session on this call: one id for the whole conversation, "
     + "including its titles, summaries and retries. Go refuses calls without it.",
   moved: "A conversation keeps one id from its first call to its last. Under another id, it may "
     + "reach another provider, where none of its prompt is cached. Only a fork has a new id.",

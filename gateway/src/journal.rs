@@ -28,7 +28,7 @@ pub struct Totals {
     pub missed: u64,
     /// Calls that continue a prompt of another session.
     pub moved: u64,
-    /// Calls in a session that another conversation uses as well.
+    /// Calls in a session that another conversation also uses.
     pub shared: u64,
     /// Calls that quote an answer of another session.
     pub quotes: u64,

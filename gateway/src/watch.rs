@@ -24,7 +24,7 @@ pub struct Watch {
 /// The shortest time between two updates of the page.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// How many calls may wait for a slow reader of the output before the page waits as well.
+/// How many calls may wait for a slow reader of the output before the page also waits.
 const WAITING: usize = 10_000;
 
 impl Watch {

@@ -114,7 +114,7 @@ pub enum Mark {
         /// the conversation goes back and forth between sessions.
         back: bool,
     },
-    /// Its session contains another conversation as well.
+    /// Its session also contains another conversation.
     Shared {
         /// The number of the request that its conversation began with.
         conversation: u64,

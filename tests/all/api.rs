@@ -184,7 +184,10 @@ fn an_error_that_main_returns_says_what_to_do() {
     let setting = OpencodeSessionMiddleware::builder().client_name("");
     let setting = setting.build().unwrap_err();
     for (error, says) in [
-        (missing.into(), "run the call inside `.with_session(session)`"),
+        (
+            missing.into(),
+            "run the call inside `.with_session(session)`",
+        ),
         (plain.into(), "run the call inside `.with_session(session)`"),
         (Box::from(broken), "check its URL and headers"),
         (refused.into(), "add it as a `Target`"),
