@@ -50,7 +50,7 @@ pub struct Totals {
     pub dropped_faults: u64,
 }
 
-/// One conversation, whatever its sessions are, and the totals of its calls.
+/// One conversation, in one session or several, and the totals of its calls.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Conversation {
     /// The number of the call that it began with.
