@@ -142,7 +142,7 @@ pub fn client(call: &SeenRequest) -> Option<String> {
     })
 }
 
-/// Returns whether a client has this name, whatever its version.
+/// Returns whether a client has this name, in any version.
 fn is_named(client: &str, name: &str) -> bool {
     let unversioned = client.split('/').next();
     client.eq_ignore_ascii_case(name)

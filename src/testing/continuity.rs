@@ -182,7 +182,7 @@ pub(super) struct Moved {
     pub back: bool,
 }
 
-/// The call's session contains another conversation that goes on as well.
+/// The call's session also contains another conversation that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sharing {
     /// The number of the call that the conversation began with.
@@ -407,7 +407,7 @@ impl Continuity {
             .map(|number| (number, true))
     }
 
-    /// Returns the call that gave what the model says at a place, whatever comes before it.
+    /// Returns the call that gave what the model says at a place, without regard to what comes before it.
     fn by_answer(&self, place: &Place, search: &mut Search) -> Option<u64> {
         let mut other = None;
         for Sign { hash, weight } in place.said.signs() {

@@ -45,7 +45,7 @@ use super::seen::{Mark, SeenRequest, agent};
 /// # Rules
 ///
 /// A client sends the whole conversation with every call. So the prompts and the answers say which
-/// call belongs to which conversation, whatever the headers say.
+/// call belongs to which conversation, and not the headers.
 ///
 /// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that does
 ///   not ask a model, such as one for the list of models, needs no session, and never stands out. A
@@ -63,8 +63,8 @@ use super::seen::{Mark, SeenRequest, agent};
 ///   whether a text is a string or a list of one. If an answer agrees, other tools and another
 ///   system prompt make no difference; otherwise, they must be the same, or the messages must
 ///   contain one of the model. Claude Code's note for billing is no part of the system prompt.
-/// - **An answer that was given before** continues the conversation as well, whatever was cut in
-///   front of it, if it has 24 letters and digits, or is a tool call whose id is long, or two tool
+/// - **An answer that was given before** also continues the conversation, even if messages in front
+///   of it were cut, if it has 24 letters and digits, or is a tool call whose id is long, or two tool
 ///   calls with the same names and arguments. Only answers that were given count, never a client's
 ///   own examples.
 /// - **Moved** is a call that continues one of another session, unless one of the two sessions names

@@ -717,7 +717,7 @@ async fn a_request_to_a_path_of_no_calls_is_no_call_whatever_its_answer() {
         assert_eq!(seen.marks, [], "{seen}");
     }
     let message = message_of(|| gateway.assert_no_session_missing());
-    assert!(message.contains("saw none"), "{message}");
+    assert!(message.contains("saw no call"), "{message}");
 }
 
 #[tokio::test]
