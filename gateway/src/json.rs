@@ -57,6 +57,7 @@ pub fn of_call(call: &SeenRequest, rules: &Rules) -> Value {
         "output_tokens": call.output_tokens,
         "cost": call.cost,
         "continues": call.continues,
+        "added": rules.added(call).map(|added| added.to_string()),
         "stands_out": rules.stands_out(call),
     "marks": marks,
     })

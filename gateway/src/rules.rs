@@ -1,10 +1,13 @@
-//! Which marks this run accepts, and what stands out in it.
+//! What this run adds and accepts, and what stands out in it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use http::header::USER_AGENT;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
+
+use crate::add_session::Added;
 
 /// A mark that is accepted, of every call or only of some.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,13 +77,33 @@ impl Allow {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     allowed: Arc<[Allow]>,
+    /// The calls that this program added a session to.
+    added: Arc<Mutex<BTreeMap<u64, Added>>>,
 }
 
 impl Rules {
     pub fn new(allowed: &[Allow]) -> Self {
         Self {
             allowed: allowed.into(),
+            added: Arc::default(),
         }
+    }
+
+    /// Notes that a session was added to the call with this number.
+    pub fn note_added(&self, number: u64, how: Added) {
+        /// How many of these calls are known.
+        const ADDED: usize = 20_000;
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.insert(number, how);
+        if added.len() > ADDED {
+            added.pop_first();
+        }
+    }
+
+    /// Returns where the session of a call comes from, if this program added it.
+    pub fn added(&self, call: &SeenRequest) -> Option<Added> {
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.get(&call.number).copied()
     }
 
     /// Returns whether a mark of this call is accepted.
