@@ -594,7 +594,7 @@ const calls = new List("calls", {
       callWords(call),
     ],
     call.model ?? NOTHING,
-    idMark(call.session),
+    [idMark(call.session), call.added && h("span", { class: "kind", title: call.added }, "added")],
     call.turn ? h("span", { class: "id", title: cut(call.turn, 200) }, short(call.turn)) : NOTHING,
     percent(call.cached_tokens, call.prompt_tokens),
     money(call.cost),
@@ -813,9 +813,9 @@ pause.addEventListener("click", () => {
 /** The name of the client whose setup is shown. */
 let setupShown = null;
 
-function drawConnect({ mode, upstream, setups, try: command, totals: { calls } }) {
+function drawConnect({ mode, upstream, adds, setups, try: command, totals: { calls } }) {
   byId("mode").textContent = upstream
-    ? `forwards calls to ${upstream}`
+    ? `forwards calls to ${upstream}${adds ? ", and adds the sessions that they lack" : ""}`
     : "answers on this machine, and calls no model";
   const connect = byId("connect");
   if (connect.hidden) connect.open = calls === 0;
@@ -839,8 +839,12 @@ function drawConnect({ mode, upstream, setups, try: command, totals: { calls } }
         copyButton(shown.commands, "the commands"))),
     mode === "upstream" && h("p", {}, "OPENCODE_API_KEY is your own key. It is forwarded with each "
       + "call, and is neither shown nor stored."),
+    adds && h("p", {}, "A call without a session gets that of the conversation that it continues or "
+      + "quotes, or else a new one. Calls with different keys are never compared. What begins with "
+      + "the same short words cannot be told apart from its title, and after a restart each "
+      + "conversation begins a new session."),
   ].filter(Boolean));
-  drawConnect.again = () => drawConnect({ mode, upstream, setups, try: command, totals });
+  drawConnect.again = () => drawConnect({ mode, upstream, adds, setups, try: command, totals });
 }
 
 byId("setups").addEventListener("click", (event) => {
@@ -967,6 +971,7 @@ async function drawCall(number) {
       call.session
         ? idFact("Session", call.session, itsConversation)
         : fact("Session", "none", itsConversation),
+      fact("Added", call.added?.replace(/^session added, /, "")),
       idFact("Turn", call.turn),
       idFact("Parent", call.parent),
       idFact("Project", call.project),

@@ -58,6 +58,7 @@ pub fn of_call(call: &SeenRequest, rules: &Rules) -> Value {
         "cost": call.cost,
         "unread": call.unread,
         "continues": call.continues,
+        "added": rules.added(call).map(|added| added.to_string()),
         "stands_out": rules.stands_out(call),
     "marks": marks,
     })

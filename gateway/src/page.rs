@@ -34,6 +34,8 @@ pub struct Page {
     /// Where the program listens.
     pub origin: String,
     pub upstream: Option<String>,
+    /// Whether a session is added to calls that carry none.
+    pub adds: bool,
     pub key: Option<String>,
     /// The session of the first call that the page proposes.
     pub session: SessionId,
@@ -137,6 +139,7 @@ async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "mode": if page.upstream.is_some() { "upstream" } else { "loopback" },
         "upstream": page.upstream,
+        "adds": page.adds,
         "address": page.origin,
         "prices": page.upstream.is_none().then_some(Price::AS_OF),
         "setups": setup::all(place),

@@ -265,6 +265,14 @@ impl Continuity {
         judgement
     }
 
+    /// Returns the call whose conversation a prompt in no session belongs to: the one that it
+    /// continues, or else the one whose answer it quotes.
+    pub fn belongs_to(&mut self, outline: &Outline) -> Option<u64> {
+        let within = hash_of(&None::<&str>);
+        let (continued, _) = self.predecessors(outline, within, None);
+        continued.or_else(|| self.quoted(outline, within, None).1)
+    }
+
     /// Remembers what the model answered.
     pub fn answered(&mut self, number: u64, answer: GivenAnswer) {
         let Some(known) = self.calls.get_mut(&number) else {

@@ -317,6 +317,43 @@ impl Log {
         number
     }
 
+    /// Reads a request without recording it. Returns it with the number of the call whose
+    /// conversation it belongs to, if it has no session: the one that it continues, or else the one
+    /// whose answer it quotes.
+    ///
+    /// A proxy can give such a call the session of that conversation.
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use reqwest_opencode_session::testing::record::{Answer, Log};
+    ///
+    /// let log = Log::default();
+    /// let question = r#"{"role": "user", "content": "Where is the sea?"}"#;
+    /// let (head, ()) = Request::post("/zen/go/v1/chat/completions")
+    ///     .header("x-opencode-session", "one")
+    ///     .body(())?
+    ///     .into_parts();
+    /// let number = log.record(&head, format!(r#"{{"messages": [{question}]}}"#));
+    /// let mut answer = Answer::with_status(StatusCode::OK);
+    /// answer.text = Some("There.".to_owned());
+    /// log.answer(number, &answer);
+    ///
+    /// let said = r#"{"role": "assistant", "content": "There."}"#;
+    /// let (head, ()) = Request::post("/zen/go/v1/chat/completions").body(())?.into_parts();
+    /// let body = format!(r#"{{"messages": [{question}, {said}, {question}]}}"#);
+    /// assert_eq!(log.look_up(&head, body).1, Some(number));
+    /// # Ok::<(), http::Error>(())
+    /// ```
+    pub fn look_up(&self, head: &Parts, body: impl Into<Bytes>) -> (SeenRequest, Option<u64>) {
+        let Unrecorded { request, prompt } = Unrecorded::read(head, Some(body.into()));
+        let prompt = prompt.filter(|_| request.session.is_none() && request.asks_a_model());
+        let belongs_to = prompt.and_then(|prompt| {
+            let mut records = self.records();
+            records.continuity.belongs_to(&prompt.outline)
+        });
+        (request, belongs_to)
+    }
+
     /// Returns the number of a request that is about to be recorded.
     pub(super) fn number(&self) -> u64 {
         let mut records = self.records();
