@@ -34,6 +34,10 @@ Examples:
       Forwards the calls to the real gateway, to show what your agent really caches and pays. They
       are forwarded as they came, with your own key, which is never shown or stored.
 
+  opencode-gateway --upstream https://opencode.ai --add-session
+      Helps a client that sends no session and cannot be changed. Others pin one id for a whole
+      installation; this gives each conversation its own.
+
   opencode-gateway --check -- npm test
       Checks your agent in CI. It runs the command with base URLs and keys for the OpenAI, Anthropic
       and Google SDKs in its environment, and fails if a call misses or changes its session.
@@ -91,6 +95,13 @@ pub struct Options {
     #[arg(long, value_name = "URL", value_parser = Upstream::parse)]
     pub upstream: Option<Upstream>,
 
+    /// With --upstream, add a session to each call that carries none: that of the conversation that
+    /// it continues or quotes, or else a new one. Only calls with the same key are compared, so
+    /// users who share a key and are to be kept apart name sessions of their own. After a restart, a
+    /// conversation begins a new session
+    #[arg(long, requires = "upstream")]
+    pub add_session: bool,
+
     /// Accept this key as well as loopback-key
     #[arg(long, conflicts_with = "upstream")]
     pub key: Vec<String>,
@@ -123,6 +134,16 @@ pub struct Options {
     /// Treat a conversation that continues in a new session as a fork, which is not a fault
     #[arg(long)]
     pub allow_forks: bool,
+
+    /// Treat a second conversation in a session as an edit of the first one's beginning, which is not a
+    /// fault, unless the two take turns
+    #[arg(long)]
+    pub allow_edits: bool,
+
+    /// Count a mark that is no fault as one: quotes, for a client that passes nothing on from one
+    /// conversation to another
+    #[arg(long, value_name = "MARK", value_parser = deny)]
+    pub deny: Vec<String>,
 
     /// Accept a known mark: missing, doubled, malformed, moved, shared or quotes. `shared:my-agent` accepts
     /// it of one client alone, by its name or user agent, and `shared:/zen/v1` below one path
@@ -208,6 +229,14 @@ fn listen(value: &str) -> Result<SocketAddr> {
     address.context(
         "expected a port, such as 9000, or an address, such as 127.0.0.1:9000 or [::1]:9000",
     )
+}
+
+fn deny(value: &str) -> Result<String> {
+    ensure!(
+        value == "quotes",
+        "expected quotes, the only mark that is no fault"
+    );
+    Ok(value.to_owned())
 }
 
 fn keep(value: &str) -> Result<NonZeroUsize> {

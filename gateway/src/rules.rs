@@ -1,10 +1,13 @@
-//! Which marks this run accepts, and what stands out in it.
+//! What this run adds and accepts, and what stands out in it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use http::header::USER_AGENT;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
+
+use crate::add_session::Added;
 
 /// A mark that is accepted, of every call or only of some.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,13 +77,47 @@ impl Allow {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     allowed: Arc<[Allow]>,
+    /// The names of marks that are no fault by themselves, but count as one.
+    denied: Arc<[String]>,
+    /// The calls that this program added a session to.
+    added: Arc<Mutex<BTreeMap<u64, Added>>>,
 }
 
 impl Rules {
     pub fn new(allowed: &[Allow]) -> Self {
         Self {
             allowed: allowed.into(),
+            denied: Arc::default(),
+            added: Arc::default(),
         }
+    }
+
+    /// Counts these marks as faults.
+    pub fn denying(self, marks: &[String]) -> Self {
+        let denied = marks.into();
+        Self { denied, ..self }
+    }
+
+    /// Returns whether a mark with this name counts as a fault, though it is none by itself.
+    pub fn denies(&self, mark: &str) -> bool {
+        self.denied.iter().any(|denied| denied == mark)
+    }
+
+    /// Notes that a session was added to the call with this number.
+    pub fn note_added(&self, number: u64, how: Added) {
+        /// How many of these calls are known.
+        const ADDED: usize = 20_000;
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.insert(number, how);
+        if added.len() > ADDED {
+            added.pop_first();
+        }
+    }
+
+    /// Returns where the session of a call comes from, if this program added it.
+    pub fn added(&self, call: &SeenRequest) -> Option<Added> {
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.get(&call.number).copied()
     }
 
     /// Returns whether a mark of this call is accepted.
@@ -90,7 +127,8 @@ impl Rules {
 
     /// Returns the faults of a call that are not accepted.
     pub fn faults<'a>(&self, call: &'a SeenRequest) -> impl Iterator<Item = &'a Mark> {
-        let faults = call.marks.iter().filter(|mark| mark.is_fault());
+        let is_fault = |mark: &&Mark| mark.is_fault() || self.denies(mark.name());
+        let faults = call.marks.iter().filter(is_fault);
         faults.filter(|mark| !self.allows(call, mark))
     }
 
@@ -127,7 +165,7 @@ pub fn client(call: &SeenRequest) -> Option<String> {
     })
 }
 
-/// Returns whether a client has this name, whatever its version.
+/// Returns whether a client has this name, in any version.
 fn is_named(client: &str, name: &str) -> bool {
     let unversioned = client.split('/').next();
     client.eq_ignore_ascii_case(name)
@@ -182,6 +220,26 @@ mod tests {
             assert_eq!(rules.has_allowed(&call), allowed, "{allow}");
             assert_eq!(rules.has_fault(&call), !allowed, "{allow}");
             assert_eq!(rules.stands_out(&call), !allowed, "{allow}");
+        }
+    }
+
+    #[test]
+    fn a_quotation_is_a_fault_where_it_is_denied_and_stands_out_unless_it_is_allowed() {
+        let mut call = call("/zen/v1/messages", &[("x-opencode-session", "s")]);
+        call.marks = vec![Mark::Quotes {
+            call: 1,
+            session: "t".to_owned(),
+        }];
+        let quotes = ["quotes".to_owned()];
+        for (rules, fault, stands_out) in [
+            (Rules::default(), false, true),
+            (Rules::default().denying(&quotes), true, true),
+            (Rules::new(&[Allow::parse("quotes").unwrap()]), false, false),
+        ] {
+            assert_eq!(
+                (rules.has_fault(&call), rules.stands_out(&call)),
+                (fault, stands_out)
+            );
         }
     }
 
