@@ -4,6 +4,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 use uuid::Uuid;
 
+use crate::error::impl_debug;
+
 /// `x-opencode-session`: one stable id per conversation; the gateway routes by it.
 pub const SESSION: HeaderName = HeaderName::from_static("x-opencode-session");
 
@@ -70,7 +72,7 @@ const MAX_LENGTH: usize = 128;
 ///
 /// A valid value has 1 to 128 visible ASCII characters (0x21 to 0x7E). In a user agent, spaces may
 /// separate words.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Error)]
 #[error("{}{}", self.rule(), self.hint())]
 #[non_exhaustive]
 pub enum InvalidValue {
@@ -101,6 +103,8 @@ pub enum InvalidValue {
     },
 }
 
+impl_debug!(InvalidValue);
+
 impl InvalidValue {
     /// Says which rule the value breaks.
     pub(crate) fn rule(&self) -> String {
@@ -109,9 +113,7 @@ impl InvalidValue {
         };
         match self {
             Self::Empty => {
-                format!(
-                    "the value is empty; it must have 1 to {MAX_LENGTH} visible ASCII characters"
-                )
+                format!("the value is empty; give it 1 to {MAX_LENGTH} visible ASCII characters")
             }
             Self::TooLong { length } => {
                 format!("the value has {length} characters, and at most {MAX_LENGTH} are allowed")
@@ -119,7 +121,7 @@ impl InvalidValue {
             Self::Untrimmed {
                 position,
                 character,
-            } => format!("{}, so trim the value", is(position, character)),
+            } => format!("trim the value: {}", is(position, character)),
             Self::IllegalCharacter {
                 position,
                 character,

@@ -8,10 +8,11 @@
 )]
 #![forbid(unsafe_code)]
 
-// Its pages are for every reader, whatever features they need themselves.
+// Its pages are for every reader, even if their code needs features.
 #[cfg(any(doc, all(doctest, feature = "testing")))]
 #[cfg_attr(docsrs, doc(auto_cfg = false))]
 pub mod docs;
+mod error;
 pub mod header;
 mod middleware;
 mod origin;

@@ -8,6 +8,7 @@ use http::header::USER_AGENT;
 use http::{Extensions, HeaderMap, HeaderValue};
 use thiserror::Error;
 
+use crate::error::impl_debug;
 use crate::header::{self, InvalidValue};
 use crate::origin::RequestUrl;
 use crate::redirect::{self, RedirectRefused};
@@ -17,7 +18,7 @@ use crate::session::{IntoSession, Session};
 use crate::target::{InvalidTarget, Target};
 use crate::trace::Trace;
 
-/// Gives every request to OpenCode its conversation's session, and leaves every other request
+/// Tags every request to OpenCode with its conversation's session, and leaves all other requests
 /// alone.
 ///
 /// ```
@@ -30,14 +31,14 @@ use crate::trace::Trace;
 /// If requests are sent from many places, keep the middleware in a `static`:
 ///
 /// ```
-/// use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt};
+/// use reqwest_opencode_session::{OpencodeSessionMiddleware, RequestBuilderExt as _};
 ///
 /// static OPENCODE: OpencodeSessionMiddleware = OpencodeSessionMiddleware::new();
 ///
 /// # fn call() -> Result<(), Box<dyn std::error::Error>> {
 /// // The redirect policy keeps the session on its targets.
 /// let client = reqwest::Client::builder().redirect(OPENCODE.redirect_policy()).build()?;
-/// let request = client.get("https://opencode.ai/zen/go/v1/models").opencode_session(&OPENCODE)?;
+/// let call = client.post("https://opencode.ai/zen/go/v1/messages").opencode_session(&OPENCODE)?;
 /// # Ok(())
 /// # }
 /// # call().unwrap();
@@ -63,9 +64,9 @@ use crate::trace::Trace;
 ///
 /// # Which requests
 ///
-/// Those whose URL matches a [`Target`]: `https://opencode.ai` and its subdomains, unless
-/// [`targets`](OpencodeSessionMiddlewareBuilder::targets) says otherwise. If several match, the one
-/// that was added last decides.
+/// A request gets a session if its URL matches a [`Target`]: `https://opencode.ai` and its
+/// subdomains, unless [`targets`](OpencodeSessionMiddlewareBuilder::targets) says otherwise. If
+/// several match, the one that was added last decides.
 ///
 /// # Which session
 ///
@@ -93,29 +94,30 @@ use crate::trace::Trace;
 ///
 /// # What else is sent
 ///
-/// A session's turn and parent, if it has them. Those that are on the request already stay only
-/// with the session header that stays, or that the session is taken from if no header before that
-/// one is malformed; whatever other session is sent, they are removed. So give each request a fresh
-/// map: by default, a reused one keeps its whole old session. The client's name, the project and
-/// the user agent are set if the caller has not set them.
+/// A session's turn and parent are sent with it, if it has them. A turn and a parent that are on
+/// the request already stay only beside the session header that stays, or that the session is taken
+/// from if no header before that one is malformed. With any other session, they are removed. So
+/// give each request a fresh map: by default, a reused one keeps its whole old session.
+///
+/// The client's name, the project and the user agent are set if the caller has not set them.
 ///
 /// # Order
 ///
-/// Append it last, nearest to the wire. Whatever changes a request's URL, such as a failover, must
-/// be above it; below it, a failover would take the session to the other host.
+/// Append it last. Everything that changes a request's URL, such as a failover, must be above it.
+/// Below it, a failover would take the session to the other host.
 ///
 /// # Default headers
 ///
 /// reqwest adds a client's `default_headers` and `user_agent` after every middleware, and only if
-/// the request does not have them yet. So the middleware does not see them, and whatever it sets
-/// wins over them. A session pinned there gives way, and [`Fallback::Reject`] refuses a request
-/// that has no other. Pin no turn or parent there: they would be sent with every session that has
-/// none.
+/// the request does not have them yet. So the middleware does not see them, and its own headers
+/// win: the middleware's session overrides one pinned there, and [`Fallback::Reject`] refuses a
+/// request that has no other. Pin no turn or parent there: they would be sent with every session
+/// that has none.
 ///
 /// # Redirects
 ///
-/// reqwest follows redirects below every middleware, and carries these headers to whatever host it
-/// is redirected to. `into_client` and `redirect_policy` keep the session on its targets;
+/// reqwest follows redirects below every middleware, and carries these headers to any host that a
+/// redirect points to. `into_client` and `redirect_policy` keep the session on its targets.
 /// [`check_redirect`](Self::check_redirect) makes the same decision for other HTTP stacks.
 ///
 /// # Tracing
@@ -137,7 +139,7 @@ struct Shared {
 }
 
 impl OpencodeSessionMiddleware {
-    /// Creates a middleware for `https://opencode.ai` and its subdomains, with the process's
+    /// Creates a middleware for `https://opencode.ai` and its subdomains, with the process-wide
     /// session as the fallback.
     pub const fn new() -> Self {
         Self {
@@ -167,10 +169,10 @@ impl OpencodeSessionMiddleware {
 
     /// Returns the same middleware, bound to one conversation.
     ///
-    /// For SDKs that take a client by value and work on tasks of their own, and for plain clients
-    /// that hold their session as a value. Takes a [`Session`], a [`SessionId`](crate::SessionId),
-    /// a reference to either, or an [`Option`] of them; `None` leaves the binding as it was. With a
-    /// `Session`, it costs two reference counts.
+    /// Use it for an SDK that takes a client by value and works on tasks of its own, and for a plain
+    /// client that holds its session as a value. It takes a [`Session`], a
+    /// [`SessionId`](crate::SessionId), a reference to either, or an [`Option`] of them; `None`
+    /// leaves the binding as it was. With a `Session`, it costs two reference counts.
     ///
     /// If the ambient session is a turn of the same conversation, that turn is sent. Any other
     /// ambient session, such as a subagent's, is ignored.
@@ -194,7 +196,7 @@ impl OpencodeSessionMiddleware {
         }
     }
 
-    /// Applies the middleware to a request, whichever client sends it.
+    /// Applies the middleware to a request of any client.
     ///
     /// The extensions of a `reqwest::Request` are private, so they cannot name its session; use
     /// [`bound_to`](Self::bound_to). An [`http::Request`] whose URI has no scheme and host, as
@@ -222,9 +224,13 @@ impl OpencodeSessionMiddleware {
 
     /// Applies the middleware to the parts of a request, for any HTTP stack.
     ///
-    /// Use the same `extensions` for each attempt of one request: they remember what
-    /// [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) returned. Nothing else is
+    /// Use the same `extensions` for each attempt of one request, because they remember what
+    /// [`session_from`](OpencodeSessionMiddlewareBuilder::session_from) returned. Use new ones for
+    /// the next request: with the old ones, it would be sent in the old session. Nothing else is
     /// stored.
+    ///
+    /// Insert a [`Session`] or a [`SessionId`](crate::SessionId). An `Option<Session>` or an
+    /// `Arc<Session>` is ignored, because extensions are found by their type.
     ///
     /// # Errors
     ///
@@ -260,9 +266,12 @@ impl OpencodeSessionMiddleware {
 
     /// Returns the headers for a request to this URL: none if it is not a target.
     ///
-    /// For clients that hold headers as pairs of strings. A user agent is never among them. The
-    /// method cannot see which headers the caller sets. If your list may have a session already,
-    /// leave out all of these headers there: another session's turn must not be sent with it.
+    /// Use it for a client that holds headers as pairs of strings. A user agent is never among them.
+    /// The method cannot see which headers the caller sets. If your list has a session already, add
+    /// none of these headers, because another session's turn must not be sent with it.
+    ///
+    /// With reqwest, call `.headers(middleware.headers_for(&url)?)` after the caller's own headers:
+    /// it replaces a session that is there. `.header(…)` would add a second one.
     ///
     /// # Errors
     ///
@@ -310,7 +319,8 @@ impl OpencodeSessionMiddleware {
     ///
     /// # Errors
     ///
-    /// Returns [`RedirectRefused`] if the redirect would carry a session off its targets.
+    /// Returns [`RedirectRefused`] if the redirect would carry a session to an address that may not
+    /// have it.
     ///
     /// ```
     /// use http::Uri;
@@ -512,7 +522,7 @@ impl OpencodeSessionMiddlewareBuilder {
 }
 
 /// A setting that [`OpencodeSessionMiddlewareBuilder::build`] refuses.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// A value is not valid.
@@ -539,11 +549,13 @@ pub enum BuildError {
     TwoSessionHeaders {
         /// The target.
         target: String,
-        /// Its session headers. Both are `x-opencode-session` if one of the two takes OpenCode's
-        /// other headers, too.
+        /// Its session headers. Both are `x-opencode-session` if one of the two also takes
+        /// OpenCode's other headers.
         headers: [String; 2],
     },
 }
+
+impl_debug!(BuildError);
 
 fn both([one, other]: &[String; 2]) -> String {
     match one == other {

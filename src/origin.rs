@@ -9,7 +9,8 @@ use url::{Host, Url};
 /// such as the bare path that `hyper::client::conn` takes, is never for a target.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the URL of a request",
-    note = "use a `url::Url`, which is `reqwest::Url`, or an `http::Uri`"
+    note = "use a `url::Url`, which is `reqwest::Url`, or an `http::Uri`",
+    note = "a string becomes one by `url.parse::<http::Uri>()?`"
 )]
 pub trait RequestUrl: sealed::RequestUrl {}
 
@@ -126,7 +127,7 @@ mod sealed {
 
         fn scheme(&self) -> Option<&str>;
         fn host(&self) -> Option<&str>;
-        /// Returns the port, or the default one if the URL names none; `None` if it is not valid.
+        /// Returns the port, or the default one if the URL has none; `None` if it is not valid.
         fn port_or(&self, default: u16) -> Option<u16>;
         fn path(&self) -> &str;
     }

@@ -1,14 +1,15 @@
-//! Which redirects may be followed: those that never carry a session off its targets.
+//! Which redirects may be followed: those that carry no session to an address that is no target.
 
 use thiserror::Error;
 
+use crate::error::impl_debug;
 use crate::origin::{self, RequestUrl};
 use crate::target::Targets;
 
-/// A redirect that would carry a session off its targets.
+/// A redirect that would carry a session to an address that may not have it.
 ///
 /// It is the source of a `reqwest::Error` for which `is_redirect` is true.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Error)]
 #[error("the redirect{} to {to} was refused: {reason}", source_of(from))]
 pub struct RedirectRefused {
     from: String,
@@ -31,6 +32,8 @@ enum Reason {
     )]
     UnknownBeginning,
 }
+
+impl_debug!(RedirectRefused);
 
 impl RedirectRefused {
     /// Returns the origin that redirected: empty, if it is not known.

@@ -11,6 +11,7 @@ use http::header::USER_AGENT;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use thiserror::Error;
 
+use crate::error::impl_debug;
 use crate::header::{self, CLIENT, Existing, Named, PROJECT, Survey};
 use crate::origin::{self, RequestUrl};
 use crate::request::sealed::HttpRequest;
@@ -35,28 +36,29 @@ pub(crate) struct Settings {
 #[derive(Clone)]
 pub(crate) struct SessionFrom(Arc<dyn Fn() -> Option<Session> + Send + Sync>);
 
-/// The session for a request that was not given one, and names none itself.
+/// What happens to a request that has no session, and is given none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// [`Session::process`]: one session for the whole process, the same for every client that it
-    /// builds. Right for a program that holds one conversation, such as a command-line agent.
+    /// The request is sent in [`Session::process`]: one session for the whole process, no matter
+    /// how many clients it builds. This suits a program that holds one conversation, such as a
+    /// command-line agent.
     #[default]
     Process,
-    /// The given session.
+    /// The request is sent in the given session.
     Session(Session),
-    /// No session: the request is sent without one, and OpenCode Go refuses it. A session that is
-    /// pinned in a client's default headers is then sent, because reqwest adds those later.
+    /// The request is sent without a session, and OpenCode Go refuses it. A session that is pinned
+    /// in a client's default headers is then sent, because reqwest adds those later.
     Omit,
-    /// No session: the request fails with [`MissingSession`] before it is sent. Right for a program
-    /// that holds several conversations.
+    /// The request fails with [`MissingSession`] before it is sent. This suits a program that holds
+    /// several conversations.
     ///
-    /// Only the origin decides, not the path. The gateway gives a list of models without a session,
-    /// but here that call needs one as well, such as [`Session::process`], or a client of its own.
+    /// Only the origin is checked, so listing models needs a session here: send that call in
+    /// [`Session::process`], or with a client of its own.
     ///
-    /// A request that names its session in another header, such as `session_id`, is not refused. In
-    /// a server that copies headers, that is the client's own claim: a tenant can choose another
-    /// one's session, and a login in `session_id` would be sent as a session. To take no tenant's
+    /// A request that has its session in another header, such as `session_id`, is not refused. In a
+    /// server that copies headers, that is the client's own claim: a tenant can choose another
+    /// tenant's session, and a login in `session_id` would be sent as a session. To take no tenant's
     /// word, run the call inside [`Session::from_headers`]`(..)` with
     /// [`derived(tenant)`](Session::derived), or remove the header.
     Reject,
@@ -110,7 +112,7 @@ pub enum Source {
 }
 
 /// A request to a target has no session, and the fallback is [`Fallback::Reject`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Error)]
 #[error(
     "no session for the request to {url}: run the call inside `.with_session(session)`, put a \
      `Session` into the request's extensions, or use a middleware that is `bound_to(session)`"
@@ -118,6 +120,8 @@ pub enum Source {
 pub struct MissingSession {
     url: String,
 }
+
+impl_debug!(MissingSession);
 
 impl MissingSession {
     fn new<U: RequestUrl + ?Sized>(url: &U) -> Self {

@@ -38,14 +38,18 @@ use crate::session::{IntoSession, Session, SessionId};
 ///
 /// # What runs inside
 ///
-/// Whatever the future itself polls. A task that it spawns does not: the runtime polls that, and
-/// [`with_current_session`](Self::with_current_session) carries the session over. A `LocalSet` or a
-/// runtime that the future *drives* runs its tasks inside, because they are polled there.
+/// Everything that the future itself polls runs inside. A task that it spawns does not, because the
+/// runtime polls that; [`with_current_session`](Self::with_current_session) carries the session
+/// over. A `LocalSet` or a runtime that the future *drives* runs its tasks inside, because they are
+/// polled there.
+///
+/// Wrap the future that is spawned, and not its handle: `tokio::spawn(f).with_session(&session)`
+/// compiles, and only the waiting is in the session.
 ///
 /// If a value can be awaited but is not a future itself, such as a builder that is `IntoFuture`,
 /// put it into an `async` block, or call `into_future()` on it.
 pub trait WithSession: Sized {
-    /// Runs `self` inside `session`, whichever session is around the code that polls it.
+    /// Runs `self` inside `session`, even if the code that polls it is in another one.
     ///
     /// Takes a [`Session`], a [`SessionId`], a reference to either, or an [`Option`] of them.
     /// `None` changes nothing. Where `self` borrows what holds the session, put the session first:
@@ -99,7 +103,7 @@ pin_project! {
         // In an option, so that it can be dropped inside the session.
         #[pin]
         inner: Option<T>,
-        // What it runs in: a session, or none, or whatever is around it. While it runs, what was
+        // What it runs in: a session, or none, or what is around it. While it runs, what was
         // around it.
         swapped: Option<Option<Session>>,
     }
@@ -193,9 +197,10 @@ impl Session {
 
     /// Runs a closure inside this session.
     ///
-    /// For code that does not wait. A future that the closure returns is polled outside: wrap that
-    /// in [`scope`](Self::scope). Where a thread runs other work while it waits, as a worker of
-    /// rayon does, that work is inside as well: enter the scope inside each piece of work.
+    /// Use it for code that does not wait. A future that the closure returns is polled outside, so
+    /// `in_scope(|| async { … }).await` compiles and its calls are in no session: use
+    /// [`scope`](Self::scope). A thread that runs other work while it waits, as a worker of rayon
+    /// does, runs that work inside: enter the scope inside each piece of work.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -212,8 +217,8 @@ impl Session {
     /// Wraps a closure, to run inside the session that is around the caller now:
     /// [`Session::current`].
     ///
-    /// For `spawn_blocking` and threads. If the caller has no session, it runs in none, wherever it
-    /// is called.
+    /// Use it for `spawn_blocking` and threads. If the caller has no session, the closure runs in
+    /// none, wherever it is called.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;

@@ -47,10 +47,11 @@ pub struct TurnId(HeaderValue);
 impl SessionId {
     /// Creates a new, unique id: a UUIDv7.
     ///
-    /// It is made of the time and of the operating system's random numbers alone, so ids are unique
-    /// in forked processes as well. Ids made at least a quarter of a microsecond apart sort in the
-    /// order in which they were made, if the clock does. The last four characters are random, and
-    /// they are all that the gateway's hash looks at when it spreads conversations over providers.
+    /// It is made of the time and of the operating system's random numbers alone, so ids are also
+    /// unique in forked processes. Ids that are made at least a quarter of a microsecond apart sort in
+    /// that order, if the clock is as exact; a browser's counts milliseconds. The last four characters
+    /// are random, and they are all that the gateway's hash looks at when it spreads conversations
+    /// over providers.
     ///
     /// # Panics
     ///
@@ -65,9 +66,9 @@ impl SessionId {
 
     /// Derives an id from a name: the same one on every machine and after every restart.
     ///
-    /// For names that are private, too long or not ASCII. `scope` keeps the ids of different
-    /// applications apart. If names can be guessed, use a secret as the scope: without it, nobody
-    /// can test a guess.
+    /// Use it for names that are private, too long or not ASCII. `scope` keeps the ids of different
+    /// applications apart. If names can be guessed, use a secret as the scope: without it, an
+    /// attacker cannot check a guessed name.
     ///
     /// The namespace is the UUIDv5 of `scope` in the nil namespace, and the id is the UUIDv5 of
     /// `name` in that one, so other languages can compute it.
@@ -353,9 +354,9 @@ impl Session {
 
     /// Returns the session of this process: created when first needed, the same from then on.
     ///
-    /// It is the default [`Fallback`](crate::Fallback): right for a program that holds one
-    /// conversation, however many clients it builds. A process that is forked after it was needed
-    /// shares it with its parent.
+    /// It is the default [`Fallback`](crate::Fallback), and suits a program that holds one
+    /// conversation, no matter how many clients it builds. A process that is forked after it was
+    /// needed shares it with its parent.
     ///
     /// ```
     /// use reqwest_opencode_session::Session;
@@ -373,8 +374,8 @@ impl Session {
     /// gateways take a session from, `x-opencode-session`, `session_id`, `session-id`,
     /// `x-session-id` and `x-claude-code-session-id`, and then `x-session-affinity`, which
     /// OpenCode's client sends to other providers. The turn (`x-opencode-request-id`, or else
-    /// `x-opencode-request`) and the parent are read as well, if they are valid. They are not read
-    /// if a header before the one with the id is malformed or has different values, because they
+    /// `x-opencode-request`) and the parent are also read, if they are valid. They are not read if a
+    /// header before the one with the id is malformed or has different values, because they
     /// may belong to that one. A value that is repeated counts as one. Returns `None` if there is no
     /// session.
     ///
@@ -531,7 +532,7 @@ fn process() -> &'static Session {
     PROCESS.get_or_init(Session::new)
 }
 
-/// Returns the id of the process's session, or `None` if it has not been needed so far.
+/// Returns the id of the process-wide session, or `None` if it has not been needed so far.
 #[cfg(feature = "testing")]
 pub(crate) fn process_id() -> Option<&'static SessionId> {
     PROCESS.get().map(Session::id)
@@ -638,16 +639,17 @@ impl<'de> serde::Deserialize<'de> for Session {
     }
 }
 
-/// A value that names a session: a [`Session`], a [`SessionId`], an [`Option`] of either, or a
+/// A value that stands for a session: a [`Session`], a [`SessionId`], an [`Option`] of either, or a
 /// reference to any of these.
 ///
-/// `None` names no session and changes nothing.
+/// `None` changes nothing.
 ///
 /// This trait is sealed: it is implemented only for these types.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not name a session",
+    message = "`{Self}` is not a session",
     label = "not a session",
-    note = "a `Session`, a `SessionId`, an `Option` of either, or a reference to any of these does"
+    note = "pass a `Session`, a `SessionId`, an `Option` of either, or a reference to any of these",
+    note = "a string becomes a session by `parse`, or by `Session::derive(scope, name)`"
 )]
 pub trait IntoSession: sealed::IntoSession {}
 

@@ -9,10 +9,11 @@ use http::HeaderName;
 use thiserror::Error;
 use url::Url;
 
+use crate::error::impl_debug;
 use crate::header;
 use crate::origin::{RequestUrl, Scheme, parse_port, with_host};
 
-/// An origin, or the subdomains of one, whose requests get a session.
+/// An address whose requests get a session: an origin, or the subdomains of one.
 ///
 /// A target is written as its scheme, its host and, unless it is the scheme's default, its port:
 /// `https://opencode.ai`, `http://127.0.0.1:8080`, `https://*.example.com`.
@@ -549,11 +550,11 @@ fn parse_host(host: &str) -> Result<(String, bool), InvalidTarget> {
 }
 
 /// A string that is not a [`Target`], or a header that a target cannot take a session in.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
+#[derive(Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum InvalidTarget {
     /// The target does not begin with a scheme and `://`.
-    #[error("the target names no scheme; write it as in `https://opencode.ai`")]
+    #[error("the target has no scheme; write it as in `https://opencode.ai`")]
     NoScheme,
     /// The scheme is neither `http` nor `https`.
     #[error("the target's scheme is `{scheme}`; it must be `https` or `http`")]
@@ -577,8 +578,8 @@ pub enum InvalidTarget {
     /// The target contains a user name or a password.
     #[error("the target has user info before an `@`; leave it out, because matching ignores it")]
     UserInfo,
-    /// The target names no host.
-    #[error("the target names no host; write it as in `https://opencode.ai`")]
+    /// The target has no host.
+    #[error("the target has no host; write it as in `https://opencode.ai`")]
     EmptyHost,
     /// The host is not one that a URL can have.
     #[error("the target's host `{host}` is not valid: {reason}")]
@@ -633,7 +634,9 @@ pub enum InvalidTarget {
     },
 }
 
-/// So that a builder takes a [`Target`] as well as a string that parses as one.
+impl_debug!(InvalidTarget);
+
+/// So that a builder takes both a [`Target`] and a string that parses as one.
 impl From<Infallible> for InvalidTarget {
     fn from(never: Infallible) -> Self {
         match never {}

@@ -25,7 +25,7 @@ impl Trace {
         tracing::debug!(host = url.host(), session_from, "a request to a target");
     }
 
-    /// Only a notice, because the fallback is right for a program with one conversation.
+    /// Only a notice, because the fallback suits a program with one conversation.
     pub fn fallback(&self) {
         if self.is_first() {
             tracing::info!(

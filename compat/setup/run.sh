@@ -27,4 +27,4 @@ npm qwen-code @qwen-code/qwen-code@latest
 npm sdks "openai @anthropic-ai/sdk @google/genai"
 python python "openai anthropic google-genai"
 python aider aider-chat
-exec unshare --map-root-user --net sh -c 'ip link set lo up && exec node --test clients.test.mjs'
+exec unshare --map-root-user --net sh -c 'ip link set lo up && exec node --test'

@@ -24,7 +24,7 @@ impl AgentHook for Sessions {
     }
 }
 
-/// One effect of a run. It is forgotten when the run ends, however it ends.
+/// One effect of a run. It is forgotten when the run ends.
 struct Entry(Sessions, EffectId);
 
 impl Drop for Entry {

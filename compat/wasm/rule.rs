@@ -76,6 +76,25 @@ fn the_fallback_is_the_processs_session_or_a_refusal() {
 }
 
 #[wasm_bindgen_test]
+fn what_was_carried_out_of_no_session_runs_in_none() {
+    let carried = async { Session::current() }.with_current_session();
+    let inside = carried.with_session(Session::new());
+    assert_eq!(inside.now_or_never().unwrap(), None);
+    let carried = Session::carry(Session::current);
+    assert_eq!(Session::new().in_scope(carried), None);
+}
+
+#[wasm_bindgen_test]
+fn a_session_under_another_name_is_sent_before_the_fallback() {
+    let mut request = http::Request::post(call()).body(()).unwrap();
+    let theirs = http::HeaderValue::from_static("theirs");
+    request.headers_mut().insert("session_id", theirs);
+    let applied = OPENCODE.apply(&mut request).unwrap();
+    assert_eq!(applied, Applied::Session(Source::OtherHeader));
+    assert_eq!(request.headers()[header::SESSION], "theirs");
+}
+
+#[wasm_bindgen_test]
 fn clients_and_request_builders_of_reqwest_have_their_entry_points() {
     let client = reqwest::Client::new();
     let session = Session::new();

@@ -21,7 +21,7 @@ const REASONS = {
 
 /** What to do about a mark. */
 const ADVICE = {
-  missing: "Set x-opencode-session on this call as well: one id for the whole conversation, "
+  missing: "Also set x-opencode-session on this call: one id for the whole conversation, "
     + "including its titles, summaries and retries. Go refuses calls without it.",
   moved: "A conversation keeps one id from its first call to its last. Under another id, it may "
     + "reach another provider, where none of its prompt is cached. Only a fork has a new id.",
@@ -97,8 +97,10 @@ const STATES = {
   cut: "cut off",
 };
 
-const answer = (call) =>
-  [call.status, call.error, STATES[call.state]].filter(Boolean).join(", ");
+const answer = (call) => {
+  const told = [call.status, call.error].filter(Boolean).join(" ");
+  return [told, STATES[call.state]].filter(Boolean).join(", ");
+};
 
 /** A duration in milliseconds, or nothing. */
 function duration(milliseconds) {
@@ -113,7 +115,8 @@ const clientOf = (call) => call.client ?? call.user_agent?.split(" ")[0] ?? NOTH
 
 /** The remarks on a call, with ids as `id` writes them; those that make it stand out come first. */
 function remarks(call, id = (whole) => whole) {
-  const found = call.marks.map(({ name, reason, from, allowed }) => ({
+  const found = call.marks.map(({ name, reason, from, allowed, proof }) => ({
+    proof,
     reason: allowed ? null
       : Object.keys(REASONS).find((key) => REASONS[key].marks.includes(name)),
     label: name === "missing" ? "no session" : name,
@@ -181,8 +184,7 @@ function announce(words) {
 
 const callLink = (number, ...words) => h("a", { href: `#/call/${number}` }, ...words);
 
-const conversationLink = (session, ...words) =>
-  h("a", { href: `#/conversation/${encodeURIComponent(session)}` }, ...words);
+const conversationLink = (id, ...words) => h("a", { href: `#/conversation/${id}` }, ...words);
 
 const copyButton = (text, what) => h("button",
   { type: "button", class: "copy", "data-copy": text, "aria-label": `Copy ${what}` }, "Copy");
@@ -536,7 +538,7 @@ const standouts = new List("standouts", {
 const conversations = new List("conversations", {
   path: { of: "conversations" },
   size: 12,
-  key: (conversation) => conversation.session,
+  key: (conversation) => conversation.id,
   order: (conversation) => conversation.last,
   columns: [
     ["title", "Conversation"], ["session", "Session"], ["client", "Client"], ["calls", "Calls"],
@@ -545,19 +547,21 @@ const conversations = new List("conversations", {
   arrange: nest,
   cells: (conversation, depth) => [
     [
-      depth > 0 && h("span", { class: "branch", role: "img", "aria-label": "subagent:" }, "↳"),
+      depth > 0 && h("span", { class: "branch", role: "img",
+        "aria-label": conversation.quotes ? "helper:" : "subagent:" }, "↳"),
       conversation.stand_out > 0
         && h("span", { class: "tag" }, standOut(conversation.stand_out)),
       conversation.missed > 0
         && h("span", { class: "tag" }, `${integer.format(conversation.missed)} missed`),
-      conversationLink(conversation.session, conversation.title ?? "no prompt"),
+      conversationLink(conversation.id, conversation.title ?? "no prompt"),
       conversation.parent && !depth
         && h("span", { class: "faint" }, `subagent of ${short(conversation.parent)}`),
+      conversation.changes > 0 && whereabouts(conversation),
     ],
-    idMark(conversation.session),
+    idMark(conversation.stretches.at(-1)?.session ?? conversation.session),
     conversation.client ?? NOTHING,
     counted(conversation.calls, "call"),
-    counted(conversation.turns, "turn"),
+    conversation.turns > 0 ? counted(conversation.turns, "turn") : NOTHING,
     conversation.prompt_tokens === 0 ? NOTHING : [
       sparkline(conversation.shares, 72, 20),
       h("span", { class: "share" },
@@ -590,7 +594,7 @@ const calls = new List("calls", {
       callWords(call),
     ],
     call.model ?? NOTHING,
-    idMark(call.session),
+    [idMark(call.session), call.added && h("span", { class: "kind", title: call.added }, "added")],
     call.turn ? h("span", { class: "id", title: cut(call.turn, 200) }, short(call.turn)) : NOTHING,
     percent(call.cached_tokens, call.prompt_tokens),
     money(call.cost),
@@ -604,35 +608,34 @@ const calls = new List("calls", {
 
 const lists = [standouts, conversations, calls];
 
-/** Puts subagents below the conversation that started them, if it is on the same page. */
+/** Which of a conversation's turns were in which session. */
+function whereabouts({ stretches, changes }) {
+  const MOST = 3;
+  const shown = stretches.slice(0, MOST).map((stretch, index) => [
+    index ? ", " : "", `turn ${stretch.turn} in `,
+    stretch.session ? idMark(stretch.session) : "none",
+  ]);
+  const more = changes + 1 - Math.min(MOST, stretches.length);
+  return h("span", { class: "moves" }, shown, more > 0 && `, and ${integer.format(more)} more`);
+}
+
+/** Puts helpers and subagents below their conversation, if it is on the same page. */
 function nest(page) {
-  const sessions = new Map(page.map((conversation) => [conversation.session, conversation]));
+  const ids = new Set(page.map(({ id }) => id));
   const children = new Map();
   const roots = [];
   for (const conversation of page) {
-    const { parent } = conversation;
-    if (!sessions.has(parent) || leadsTo(sessions, parent, conversation.session)) {
-      roots.push(conversation);
-    } else {
-      children.set(parent, [...children.get(parent) ?? [], conversation]);
-    }
+    const { under } = conversation;
+    if (!ids.has(under)) roots.push(conversation);
+    else children.set(under, [...children.get(under) ?? [], conversation]);
   }
   const rows = [];
   const add = (item, depth) => {
     rows.push({ item, depth });
-    for (const child of children.get(item.session) ?? []) add(child, depth + 1);
+    for (const child of children.get(item.id) ?? []) add(child, depth + 1);
   };
   for (const root of roots) add(root, 0);
   return rows;
-}
-
-/** Whether a session's parents lead to another session, or form a cycle. */
-function leadsTo(sessions, from, to) {
-  for (let steps = 0; from != null && steps <= sessions.size; steps += 1) {
-    if (from === to) return true;
-    from = sessions.get(from)?.parent;
-  }
-  return from != null;
 }
 
 // What stands out, by reason
@@ -678,7 +681,7 @@ function drawTotals() {
     ["Stand out", integer.format(totals.stand_out), totals.stand_out > 0 && "bad"],
     ["Cached", percent(totals.cached_tokens, totals.prompt_tokens),
       null, `of ${compact.format(totals.prompt_tokens)} prompt tokens`],
-    totals.cost != null && ["Cost", money(totals.cost), null, prices && `in ${prices}`],
+    totals.cost != null && ["Cost", money(totals.cost), null, prices && `prices of ${prices}`],
   ];
   morphChildren(byId("totals"), numbers.filter(Boolean).map(([name, value, mark, more]) =>
     h("div", { class: mark }, h("dt", {}, name),
@@ -810,9 +813,9 @@ pause.addEventListener("click", () => {
 /** The name of the client whose setup is shown. */
 let setupShown = null;
 
-function drawConnect({ mode, upstream, setups, try: command, totals: { calls } }) {
+function drawConnect({ mode, upstream, adds, setups, try: command, totals: { calls } }) {
   byId("mode").textContent = upstream
-    ? `forwards calls to ${upstream}`
+    ? `forwards calls to ${upstream}${adds ? ", and adds the sessions that they lack" : ""}`
     : "answers on this machine, and calls no model";
   const connect = byId("connect");
   if (connect.hidden) connect.open = calls === 0;
@@ -836,8 +839,12 @@ function drawConnect({ mode, upstream, setups, try: command, totals: { calls } }
         copyButton(shown.commands, "the commands"))),
     mode === "upstream" && h("p", {}, "OPENCODE_API_KEY is your own key. It is forwarded with each "
       + "call, and is neither shown nor stored."),
+    adds && h("p", {}, "A call without a session gets that of the conversation that it continues or "
+      + "quotes, or else a new one. Calls with different keys are never compared. What begins with "
+      + "the same short words cannot be told apart from its title, and after a restart each "
+      + "conversation begins a new session."),
   ].filter(Boolean));
-  drawConnect.again = () => drawConnect({ mode, upstream, setups, try: command, totals });
+  drawConnect.again = () => drawConnect({ mode, upstream, adds, setups, try: command, totals });
 }
 
 byId("setups").addEventListener("click", (event) => {
@@ -902,7 +909,7 @@ const detail = {
   change({ calls, conversations }) {
     const isShown = this.kind === "call"
       ? calls.some(({ number }) => String(number) === this.id)
-      : conversations.some(({ session }) => session === this.id);
+      : conversations.some(({ id }) => String(id) === this.id);
     if (isShown) this.pacer.soon();
   },
 
@@ -952,18 +959,21 @@ const idFact = (name, id, ...more) =>
 async function drawCall(number) {
   const call = await get(`/api/calls/${encodeURIComponent(number)}`);
   const found = remarks(call);
+  const itsConversation = call.conversation != null
+    && conversationLink(call.conversation, "its conversation");
   return [
     heading(`Call ${call.number}`),
     h("p", { class: "lead" }, sentence(call.name)),
-    found.length > 0 && h("ul", { class: "reasons" }, found.map(({ reason, words, advice }) =>
-      h("li", { class: reason }, h("strong", {}, words), advice && h("span", {}, advice)))),
+    found.length > 0 && h("ul", { class: "reasons" }, found.map(({ reason, words, advice, proof }) =>
+      h("li", { class: reason }, h("strong", {}, words), advice && h("span", {}, advice),
+        proof && why(proof)))),
     h("dl", { class: "facts" },
       call.session
-        ? idFact("Session", call.session, conversationLink(call.session, "its conversation"))
-        : fact("Session", "none"),
+        ? idFact("Session", call.session, itsConversation)
+        : fact("Session", "none", itsConversation),
+      fact("Added", call.added?.replace(/^session added, /, "")),
       idFact("Turn", call.turn),
-      idFact("Parent", call.parent,
-        call.parent && conversationLink(call.parent, "its conversation")),
+      idFact("Parent", call.parent),
       idFact("Project", call.project),
       fact("Client", clientOf(call)),
       fact("Model", [call.model, call.stream && "streamed"].filter(Boolean).join(", ")),
@@ -984,8 +994,10 @@ async function drawCall(number) {
         h("dd", {}, callLink(call.continues, `call ${call.continues}`))]),
     h("h3", {}, count(call.messages, "message")),
     call.system && h("figure", {}, h("figcaption", {}, "System"), h("blockquote", {}, call.system)),
-    call.prompt && h("figure", {}, h("figcaption", {}, "The user's last message"),
+    call.prompt && h("figure", {}, h("figcaption", {}, "What the user typed last"),
       h("blockquote", {}, call.prompt)),
+    call.said && h("figure", {}, h("figcaption", {}, "The answer"),
+      h("blockquote", {}, call.said)),
     h("h3", {}, count(call.tools.length, "tool")),
     call.tools.length > 0
       && h("ul", { class: "tools" }, call.tools.map((tool) => h("li", {}, tool))),
@@ -1000,16 +1012,24 @@ async function drawCall(number) {
   ].flat().filter(Boolean);
 }
 
-async function drawConversation(session, before) {
-  const query = new URLSearchParams({ session, limit: calls.size });
+/** The two calls that prove a mark, side by side, with the words that do. */
+const why = (proof) => h("div", { class: "proof" }, proof.map(({ call, session, what, words }) =>
+  h("figure", {},
+    h("figcaption", {}, callLink(call, `Call ${call}`), " in ", idMark(session), ` ${what}`),
+    h("blockquote", {}, words ?? NOTHING))));
+
+async function drawConversation(id, before) {
+  const query = new URLSearchParams({ conversation: id, limit: calls.size });
   if (before) query.set("before", before);
   const [found, page] = await Promise.all([
-    get(`/api/conversations?${new URLSearchParams({ session })}`),
+    get(`/api/conversations?${new URLSearchParams({ conversation: id })}`),
     get(`/api/calls?${query}`),
   ]);
-  const conversation = found.conversations.find((other) => other.session === session);
+  const conversation = found.conversations.find((other) => String(other.id) === id);
   if (!conversation) throw new Gone();
-  const agents = found.conversations.filter(({ parent }) => parent === session);
+  const above = found.conversations.find((other) => other.id === conversation.under);
+  const beneath = found.conversations.filter(({ under }) => under === conversation.id);
+  const agents = beneath.filter(({ quotes }) => !quotes);
   const turns = [];
   for (const call of page.calls) {
     const turn = turns.at(-1);
@@ -1019,9 +1039,17 @@ async function drawConversation(session, before) {
   return [
     heading(conversation.title ?? "Conversation"),
     h("dl", { class: "facts" },
-      idFact("Session", session),
-      idFact("Parent", conversation.parent, conversation.parent
-        && conversationLink(conversation.parent, "its conversation")),
+      conversation.changes
+        ? fact("Sessions", h("ol", { class: "stretches" }, conversation.stretches.map((stretch) =>
+          h("li", {}, `turn ${stretch.turn}, from `, callLink(stretch.call, `call ${stretch.call}`),
+            ", in ", stretch.session
+              ? [h("span", { class: "id" }, cut(stretch.session, 2000)),
+                copyButton(stretch.session, "the session")]
+              : "none"))))
+        : idFact("Session", conversation.session),
+      idFact("Parent", conversation.parent),
+      above && fact(conversation.quotes ? "Helper of" : "Subagent of",
+        conversationLink(above.id, above.title ?? `the conversation of call ${above.id}`)),
       fact("Client", conversation.client),
       fact("Size", `${count(conversation.calls, "call")}, ${count(conversation.turns, "turn")}`
         + (agents.length ? `, ${count(agents.length, "subagent")}` : "")),
@@ -1034,10 +1062,10 @@ async function drawConversation(session, before) {
     conversation.shares.length > 1 && h("figure", { class: "chart" },
       h("figcaption", {}, "Cached share of the latest calls"),
       sparkline(conversation.shares, 480, 72)),
-    agents.length > 0 && [
-      h("h3", {}, "Subagents"),
-      h("ul", { class: "agents" }, agents.map((agent) => h("li", {},
-        conversationLink(agent.session, agent.title ?? short(agent.session)), " ",
+    beneath.length > 0 && [
+      h("h3", {}, agents.length === beneath.length ? "Subagents" : "Helpers and subagents"),
+      h("ul", { class: "agents" }, beneath.map((agent) => h("li", {},
+        conversationLink(agent.id, agent.title ?? `call ${agent.id}`), " ",
         h("span", { class: "faint" }, count(agent.calls, "call"))))),
     ],
     h("h3", {}, before ? "Older calls" : "Calls"),
@@ -1046,7 +1074,7 @@ async function drawConversation(session, before) {
         turn.id ? ["Turn ", idMark(turn.id), copyButton(turn.id, "the turn")] : "No turn"),
       h("ol", {}, turn.calls.map((call) => h("li", {},
         callLink(call.number, `#${call.number}`), time(call.at),
-        h("span", { class: "what" }, tags(call),
+        h("span", { class: "what" }, tags(call), conversation.changes > 0 && idMark(call.session), " ",
           call.kind !== "call" && h("span", { class: "kind" }, call.kind), callWords(call)),
         h("span", { class: "cached" }, percent(call.cached_tokens, call.prompt_tokens)),
         answerMark(call)))))),

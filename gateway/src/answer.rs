@@ -385,8 +385,11 @@ mod tests {
         }
     }
 
-    /// Returns an answer's id, and the id, name and arguments of each call of a tool.
-    fn called(body: &str) -> (Option<String>, Vec<(Option<String>, String, String)>) {
+    /// The id, the name and the arguments of a call of a tool.
+    type Called = (Option<String>, String, String);
+
+    /// Returns an answer's id, and its calls of tools.
+    fn called(body: &str) -> (Option<String>, Vec<Called>) {
         let is_stream = body.starts_with("data:");
         let content_type = match is_stream {
             true => "text/event-stream",

@@ -329,7 +329,7 @@ impl Check<'_> {
         match self.verdict() {
             Verdict::NotStarted => "because the command was never run".to_owned(),
             Verdict::Fault if missed > 0 => {
-                "because a call had no session: titles, summaries and retries need one, too"
+                "because a call had no session: titles, summaries and retries also need one"
                     .to_owned()
             }
             Verdict::Fault if moved + shared > 0 => {

@@ -89,7 +89,7 @@ impl fmt::Display for Agent<'_> {
 fn pass_on(signal: Signal, again: bool, child: &mut Child) -> io::Result<()> {
     match signal {
         Signal::Interrupt if again => child.start_kill(),
-        // A terminal sends Ctrl-C to the command as well.
+        // A terminal also sends Ctrl-C to the command.
         Signal::Interrupt if io::stdin().is_terminal() => Ok(()),
         signal => send(signal, child),
     }

@@ -38,6 +38,12 @@ impl Decoder {
         }
     }
 
+    /// Returns what is known of the answer so far.
+    pub fn so_far(&self) -> Answer {
+        let reader = self.reader.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.answer()
+    }
+
     /// Returns what is known of the answer at its end.
     pub fn finish(self) -> Answer {
         drop(self.writer);

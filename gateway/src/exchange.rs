@@ -2,20 +2,56 @@
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
+use hyper::body::Bytes;
 use reqwest_opencode_session::testing::record::{Answer, End, Log};
 
+use crate::add_session::{AddSession, Added, Evidence};
 use crate::answer::AnswerReader;
 use crate::decode::{self, Decoder};
+use crate::rules::Rules;
 
 /// Writes the log of the forwarded calls.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Recorder {
     log: Log,
+    rules: Rules,
+    /// What adds a session to calls that carry none, if they are to have one.
+    add_session: Option<AddSession>,
 }
 
 impl Recorder {
-    pub fn new(log: Log) -> Self {
-        Self { log }
+    pub fn new(log: Log, rules: Rules, add_session: Option<AddSession>) -> Self {
+        Self {
+            log,
+            rules,
+            add_session,
+        }
+    }
+
+    /// Returns whether calls that carry no session get one.
+    pub fn adds_sessions(&self) -> bool {
+        self.add_session.is_some()
+    }
+
+    /// Begins an exchange with a whole request, to which a session is added if it carries none.
+    pub fn begin_whole(&self, head: &mut Parts, body: &Bytes) -> Exchange {
+        let mut begun = None;
+        let record = |head: &Parts, added: Option<Added>| {
+            let mut exchange = self.begin(head);
+            exchange.request_data(body);
+            let number = exchange.request_ended();
+            if let Some(added) = added {
+                self.rules.note_added(number, added);
+            }
+            begun = Some(exchange);
+            number
+        };
+        let plain = decode::whole(&head.headers, body.to_vec(), Exchange::LONGEST_BODY);
+        let evidence = (self.add_session.as_ref())
+            .and_then(|add_session| add_session.apply(head, &plain.into(), record));
+        let mut exchange = begun.unwrap_or_else(|| self.begin(head));
+        exchange.evidence = evidence;
+        exchange
     }
 
     /// Begins an exchange with a request whose body is still to come.
@@ -29,6 +65,7 @@ impl Recorder {
             head: copy,
             body: Some(vec![]),
             number: None,
+            evidence: None,
             decoder: None,
             ended: false,
         }
@@ -42,13 +79,15 @@ pub struct Exchange {
     /// `None` once it is recorded, or if it is too long.
     body: Option<Vec<u8>>,
     number: Option<u64>,
+    /// What learns of the answer, so that the next calls get the session of this one.
+    pub evidence: Option<Evidence>,
     decoder: Option<Decoder>,
     ended: bool,
 }
 
 impl Exchange {
     /// The longest request body that is copied, in bytes.
-    const LONGEST_BODY: usize = 32 << 20;
+    pub const LONGEST_BODY: usize = 32 << 20;
 
     /// Takes a piece of the request's body.
     pub fn request_data(&mut self, data: &[u8]) {
@@ -78,15 +117,23 @@ impl Exchange {
         let content_type = content_type.and_then(|value| value.to_str().ok());
         let reader = AnswerReader::new(status, content_type.unwrap_or_default());
         self.decoder = Some(Decoder::new(headers, reader));
-        self.recorder
-            .log
-            .answer(number, &Answer::with_status(status));
+        let answer = Answer::with_status(status);
+        self.recorder.log.answer(number, &answer);
+        if let Some(evidence) = &self.evidence {
+            evidence.answer(&answer);
+        }
     }
 
     /// Takes a piece of the answer's body.
     pub fn answer_data(&mut self, data: &[u8]) {
-        if let Some(decoder) = &mut self.decoder {
-            decoder.read(data);
+        let Some(decoder) = &mut self.decoder else {
+            return;
+        };
+        decoder.read(data);
+        // The client may go on before the connection is known to be at its end.
+        let contains = |mark: &&[u8]| data.windows(mark.len()).any(|part| part == *mark);
+        if let (Some(evidence), true) = (&self.evidence, LAST.iter().any(contains)) {
+            evidence.answer(&decoder.so_far());
         }
     }
 
@@ -108,8 +155,20 @@ impl Exchange {
         answer.error_message = own.error_message.or(answer.error_message);
         answer.end = Some(end);
         self.recorder.log.answer(number, &answer);
+        if let Some(evidence) = &self.evidence {
+            evidence.ended(&answer, end);
+        }
     }
 }
+
+/// What the last frames of streams contain, in each wire format.
+const LAST: [&[u8]; 5] = [
+    b"finish_reason\":\"",
+    b"[DONE]",
+    b"message_stop",
+    b"response.completed",
+    b"finishReason",
+];
 
 /// Returns an answer of which only an error is known.
 pub fn error(kind: &str, message: &str) -> Answer {

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use reqwest_opencode_session::testing::record::Log;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::rules::{self, Rules};
 
@@ -27,7 +28,7 @@ pub struct Totals {
     pub missed: u64,
     /// Calls that continue a prompt of another session.
     pub moved: u64,
-    /// Calls in a session that another conversation uses as well.
+    /// Calls in a session that another conversation also uses.
     pub shared: u64,
     /// Calls that quote an answer of another session.
     pub quotes: u64,
@@ -49,21 +50,33 @@ pub struct Totals {
     pub dropped_faults: u64,
 }
 
-/// One session, and the totals of its calls.
+/// One conversation, in one session or several, and the totals of its calls.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Conversation {
-    pub session: String,
+    /// The number of the call that it began with.
+    pub id: u64,
+    /// The session that it began in.
+    pub session: Option<String>,
+    /// Where it was, in the order of its calls: more than one session if it moved.
+    pub stretches: Vec<Stretch>,
+    /// How often it changed its session.
+    pub changes: u64,
+    /// The session that its calls name as their parent.
     pub parent: Option<String>,
+    /// The conversation that started it, or that it quotes.
+    pub under: Option<u64>,
+    /// Whether it is a helper of that conversation, in a session of its own.
+    pub quotes: bool,
     pub client: Option<String>,
-    /// The numbers of its first and its last call.
-    pub first: u64,
+    /// The number of its last call.
     pub last: u64,
     /// When its last call came, in milliseconds since 1970.
     pub at: u64,
     pub calls: u64,
     pub turns: u64,
-    pub subagents: Vec<String>,
-    /// Calls without a session that continue it.
+    /// The conversations beneath it.
+    pub children: Vec<u64>,
+    /// Calls of it without a session.
     pub missed: u64,
     /// How many of its calls stand out.
     pub stand_out: u64,
@@ -72,24 +85,46 @@ pub struct Conversation {
     pub cost: Option<f64>,
     /// The cached share of its last calls, the oldest first.
     pub shares: VecDeque<f64>,
-    /// The first words of its first prompt.
+    /// The title that its client had made, or else the first words that its user typed.
     pub title: Option<String>,
     #[serde(skip)]
-    titled_by_a_helper: bool,
+    titled_by: TitledBy,
     #[serde(skip)]
     recent_turns: VecDeque<String>,
+}
+
+/// A part of a conversation in one session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    /// `None` if its calls have no session.
+    pub session: Option<String>,
+    /// The turn and the call with which it begins.
+    pub turn: u64,
+    pub call: u64,
+}
+
+/// What a conversation's title comes from, the worst first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum TitledBy {
+    #[default]
+    Nothing,
+    /// A helper's prompt, such as one that asks for a title.
+    Helper,
+    User,
+    /// The title that its client had made.
+    Title,
 }
 
 #[derive(Default)]
 struct Counts {
     totals: Totals,
-    conversations: HashMap<String, Conversation>,
-    /// The sessions, by their last call.
-    by_last: BTreeMap<u64, String>,
-    /// The conversations in which nothing stands out, each after the number of its first call.
-    plain: BTreeSet<(u64, String)>,
-    /// Calls that conversations missed before a call of theirs was counted.
-    missed_early: HashMap<String, u64>,
+    conversations: HashMap<u64, Conversation>,
+    /// The conversations, by their last call.
+    by_last: BTreeMap<u64, u64>,
+    /// The conversations in which nothing stands out.
+    plain: BTreeSet<u64>,
+    /// The conversation that each session belongs to.
+    sessions: HashMap<String, u64>,
     /// How the calls that may still change were counted: the latest, and those that have not ended.
     counted: BTreeMap<u64, Counted>,
 }
@@ -110,9 +145,10 @@ struct Counted {
     prompt_tokens: u64,
     cached_tokens: u64,
     cost: Option<f64>,
-    session: Option<String>,
-    /// The session of the conversation that it continues without a session.
-    lost_from: Option<String>,
+    /// The conversation that it belongs to, once that is known.
+    conversation: Option<u64>,
+    /// The call that its prompt goes back to.
+    root: u64,
     /// Whether it has ended.
     ended: bool,
 }
@@ -135,8 +171,8 @@ impl Counted {
             prompt_tokens: request.prompt_tokens,
             cached_tokens: request.cached_tokens,
             cost: request.cost,
-            session: request.session.clone(),
-            lost_from: None,
+            conversation: None,
+            root: request.number,
             ended: false,
         }
     }
@@ -176,7 +212,7 @@ impl Journal {
         let mut taken = Taken::default();
         for request in requests {
             let mut counts = self.counts();
-            taken.sessions.extend(counts.take(&request, self));
+            taken.conversations.extend(counts.take(&request, self));
             taken.numbers.push(request.number);
             if request.end.is_some() && counts.end(&request) {
                 taken.ended.push(request);
@@ -208,24 +244,56 @@ impl Journal {
         meets: impl Fn(&Conversation) -> bool,
     ) -> Vec<Conversation> {
         let counts = self.counts();
-        let sessions = counts.by_last.range(..before).rev();
-        let conversations = sessions.filter_map(|(_, id)| counts.conversations.get(id));
+        let ids = counts.by_last.range(..before).rev();
+        let conversations = ids.filter_map(|(_, id)| counts.conversations.get(id));
         let found = conversations.filter(|conversation| meets(conversation));
         found.take(count).cloned().collect()
     }
 
-    /// Returns the conversation of this session.
-    pub fn conversation(&self, session: &str) -> Option<Conversation> {
-        self.counts().conversations.get(session).cloned()
+    /// Returns the conversation with this id.
+    pub fn conversation(&self, id: u64) -> Option<Conversation> {
+        self.counts().conversations.get(&id).cloned()
     }
 
-    /// Returns the conversation of this session, its parent, and its subagents.
-    pub fn family(&self, session: &str) -> Vec<Conversation> {
+    /// Returns the conversation of each of these calls, as far as that is known.
+    pub fn conversations_of(&self, calls: &[SeenRequest]) -> Vec<Option<u64>> {
         let counts = self.counts();
-        let Some(own) = counts.conversations.get(session) else {
+        let of = |call: &SeenRequest| counts.conversation_of(call.number, call.session.as_deref());
+        calls.iter().map(of).collect()
+    }
+
+    /// Returns the conversations of calls, by their numbers and sessions.
+    pub fn conversations_with(&self, calls: &[(u64, Option<String>)]) -> Vec<u64> {
+        let counts = self.counts();
+        let calls = calls.iter();
+        let of = |call: &(u64, Option<String>)| counts.conversation_of(call.0, call.1.as_deref());
+        calls.filter_map(of).collect()
+    }
+
+    /// Returns what tells whether a call belongs to a conversation.
+    pub fn members(&self, id: u64) -> impl Fn(&SeenRequest) -> bool + use<> {
+        let counts = self.counts();
+        let members = counts.counted.iter().filter_map(|(number, counted)| {
+            let is_member = counted.conversation == Some(id);
+            counted.conversation.map(|_| (*number, is_member))
+        });
+        let members: HashMap<u64, bool> = members.collect();
+        // Of older calls, only the session is known.
+        let sessions = counts.sessions.iter().filter(|(_, of)| **of == id);
+        let sessions: BTreeSet<String> = sessions.map(|(session, _)| session.clone()).collect();
+        move |call| match members.get(&call.number) {
+            Some(is_member) => *is_member,
+            None => (call.session.as_ref()).is_some_and(|session| sessions.contains(session)),
+        }
+    }
+
+    /// Returns a conversation, the one above it, and those beneath it.
+    pub fn family(&self, id: u64) -> Vec<Conversation> {
+        let counts = self.counts();
+        let Some(own) = counts.conversations.get(&id) else {
             return vec![];
         };
-        let others = own.parent.iter().chain(&own.subagents);
+        let others = own.under.iter().chain(&own.children);
         let others = others.filter_map(|id| counts.conversations.get(id));
         [own].into_iter().chain(others).cloned().collect()
     }
@@ -243,62 +311,229 @@ pub struct Taken {
     /// The calls that have ended, each of them only once.
     pub ended: Vec<SeenRequest>,
     /// The conversations that have changed.
-    pub sessions: BTreeSet<String>,
+    pub conversations: BTreeSet<u64>,
 }
 
 impl Counts {
-    /// How many subagents of a conversation are kept.
-    const SUBAGENTS: usize = 200;
+    /// How many conversations beneath another one are kept.
+    const CHILDREN: usize = 200;
 
-    /// Counts a call, and returns the session of the conversation that it belongs to.
-    fn take(&mut self, request: &SeenRequest, journal: &Journal) -> Option<String> {
+    /// Counts a call, and returns the conversation that it belongs to, and others that changed.
+    fn take(&mut self, request: &SeenRequest, journal: &Journal) -> Vec<u64> {
         let before = self.counted.get(&request.number).cloned();
         let is_new = before.is_none();
         let before = before.unwrap_or_default();
-        let now = Counted {
-            lost_from: (before.lost_from.clone()).or_else(|| self.lost_from(request, &journal.log)),
+        let mut now = Counted {
             ended: before.ended,
+            conversation: before.conversation,
             ..Counted::of(request, &journal.rules)
         };
-        self.counted.insert(request.number, now.clone());
+        now.root = match request
+            .continues
+            .and_then(|number| self.counted.get(&number))
+        {
+            Some(continued) => continued.root,
+            None => request.continues.unwrap_or(request.number),
+        };
         self.totals.calls += u64::from(is_new);
         self.totals.replace(&before, &now);
-        if let Some(session) = now.lost_from {
-            if before.lost_from.is_none() {
-                self.count_missed(&session);
-            }
-            return Some(session);
+        let mut changed = self.detached(request, journal);
+        // What a call continues is known when its status is.
+        let is_judged = request.status.is_some() || request.end.is_some();
+        if now.conversation.is_none() && is_judged {
+            now.conversation = self.place(request, journal);
         }
-        let session = request.session.clone()?;
-        self.note_subagent(request);
-        let totals = &mut self.totals;
-        let conversation = self
-            .conversations
-            .entry(session.clone())
-            .or_insert_with(|| {
-                totals.conversations += 1;
-                Conversation {
-                    session: session.clone(),
-                    first: request.number,
-                    missed: self.missed_early.remove(&session).unwrap_or_default(),
-                    ..Conversation::default()
-                }
-            });
-        if is_new {
-            self.by_last.remove(&conversation.last);
-            conversation.begin(request);
-            self.by_last.insert(conversation.last, session.clone());
-        }
-        conversation.replace(&before, &now);
-        let key = (conversation.first, session.clone());
-        match conversation.stand_out {
-            0 => self.plain.insert(key),
-            _ => self.plain.remove(&key),
+        self.counted.insert(request.number, now.clone());
+        let Some(id) = now.conversation else {
+            return changed;
         };
+        let joins = before.conversation.is_none();
+        if joins {
+            self.join(id, request);
+        }
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return changed;
+        };
+        let counted_before = match joins {
+            true => &Counted::default(),
+            false => &before,
+        };
+        conversation.replace(counted_before, &now);
+        conversation.name(request, now.root);
+        self.sort(id);
         while self.conversations.len() > Journal::CONVERSATIONS {
             self.forget_one();
         }
-        Some(session)
+        changed.push(id);
+        changed
+    }
+
+    /// Returns the conversation of a call that was counted, or else of its session.
+    fn conversation_of(&self, number: u64, session: Option<&str>) -> Option<u64> {
+        match self.counted.get(&number) {
+            Some(counted) => counted.conversation,
+            None => self.sessions.get(session?).copied(),
+        }
+    }
+
+    /// Returns the conversation that a call belongs to.
+    fn place(&mut self, request: &SeenRequest, journal: &Journal) -> Option<u64> {
+        // It may have been continued before it was counted.
+        if self.conversations.contains_key(&request.number) {
+            return Some(request.number);
+        }
+        let own = request.session.as_ref();
+        let own = own.and_then(|session| self.sessions.get(session)).copied();
+        if let Some(continued) = request.continues {
+            let before = request.marks.iter().find_map(|mark| match mark {
+                Mark::Moved { from, .. } => self.sessions.get(from).copied(),
+                _ => None,
+            });
+            return match self.counted.get(&continued) {
+                Some(Counted {
+                    conversation: Some(id),
+                    ..
+                }) => Some(*id),
+                // A call without a session that nothing had continued yet.
+                Some(_) => {
+                    self.adopt(continued, continued, journal);
+                    Some(continued)
+                }
+                None => before.or(own).or(Some(continued)),
+            };
+        }
+        own.or_else(|| request.session.as_ref().map(|_| request.number))
+    }
+
+    /// Puts a call that was counted into a conversation.
+    fn adopt(&mut self, number: u64, id: u64, journal: &Journal) {
+        let Some(mut counted) = self.counted.get(&number).cloned() else {
+            return;
+        };
+        let old = counted.conversation.replace(id);
+        self.counted.insert(number, counted.clone());
+        if let Some(left) = old.and_then(|old| self.conversations.get_mut(&old)) {
+            left.calls -= 1;
+            left.replace(&counted, &Counted::default());
+            if left.last == number {
+                let mut earlier = self.counted.range(..number).rev();
+                let last = earlier.find(|(_, counted)| counted.conversation == old);
+                left.last = last.map_or(left.id, |(last, _)| *last);
+                self.by_last.remove(&number);
+                self.by_last.insert(left.last, left.id);
+            }
+        }
+        if let Some(request) = journal.log.get(number) {
+            self.join(id, &request);
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                conversation.name(&request, counted.root);
+            }
+        }
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.replace(&Counted::default(), &counted);
+        }
+        self.sort(id);
+        old.into_iter().for_each(|old| self.sort(old));
+    }
+
+    /// Gives a conversation that shares its session a row of its own, once that is known. Returns
+    /// the conversations that changed.
+    fn detached(&mut self, request: &SeenRequest, journal: &Journal) -> Vec<u64> {
+        let shared = request.marks.iter().find_map(|mark| match mark {
+            Mark::Shared {
+                conversation,
+                other,
+                ..
+            } => Some(*conversation.max(other)),
+            _ => None,
+        });
+        let Some(root) = shared else {
+            return vec![];
+        };
+        let from = self
+            .counted
+            .get(&root)
+            .and_then(|counted| counted.conversation);
+        let Some(from) = from.filter(|from| *from != root) else {
+            return vec![];
+        };
+        let calls = self
+            .counted
+            .range(root..)
+            .filter(|(_, counted)| counted.root == root && counted.conversation == Some(from));
+        let calls: Vec<u64> = calls.map(|(number, _)| *number).collect();
+        for number in calls {
+            self.adopt(number, root, journal);
+        }
+        vec![from, root]
+    }
+
+    /// Adds a call to a conversation, which begins with it if there is none.
+    fn join(&mut self, id: u64, request: &SeenRequest) {
+        if !self.conversations.contains_key(&id) {
+            self.totals.conversations += 1;
+            let conversation = Conversation {
+                id,
+                session: request.session.clone(),
+                ..Conversation::default()
+            };
+            self.conversations.insert(id, conversation);
+        }
+        if let Some(session) = &request.session {
+            self.sessions.entry(session.clone()).or_insert(id);
+        }
+        let parent = request
+            .parent
+            .as_ref()
+            .and_then(|parent| self.sessions.get(parent));
+        let parent = parent.map(|parent| (*parent, false));
+        let quoted = request.marks.iter().find_map(|mark| match mark {
+            Mark::Quotes { call, session } => {
+                let quoted = self.conversation_of(*call, Some(session));
+                quoted.map(|quoted| (quoted, true))
+            }
+            _ => None,
+        });
+        let above = parent
+            .or(quoted)
+            .filter(|(above, _)| !self.leads_to(*above, id));
+        let Some(conversation) = self.conversations.get_mut(&id) else {
+            return;
+        };
+        self.by_last.remove(&conversation.last);
+        conversation.begin(request);
+        self.by_last.insert(conversation.last, id);
+        if let (None, Some((above, quotes))) = (conversation.under, above) {
+            conversation.under = Some(above);
+            conversation.quotes = quotes;
+            if let Some(above) = self.conversations.get_mut(&above) {
+                if above.children.len() < Self::CHILDREN {
+                    above.children.push(id);
+                }
+            }
+        }
+    }
+
+    /// Returns whether a conversation is another one, or somewhere beneath it.
+    fn leads_to(&self, mut from: u64, to: u64) -> bool {
+        for _ in 0..=Self::CHILDREN {
+            if from == to {
+                return true;
+            }
+            match self.conversations.get(&from).and_then(|found| found.under) {
+                Some(above) => from = above,
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Notes whether something stands out in a conversation.
+    fn sort(&mut self, id: u64) {
+        match self.conversations.get(&id).map(|found| found.stand_out) {
+            Some(0) => self.plain.insert(id),
+            _ => self.plain.remove(&id),
+        };
     }
 
     /// Notes that a call has ended, and returns whether that is new.
@@ -309,8 +544,8 @@ impl Counts {
         if std::mem::replace(&mut counted.ended, true) {
             return false;
         }
-        let session = request.session.as_ref().filter(|_| counted.answered);
-        if let Some(conversation) = session.and_then(|id| self.conversations.get_mut(id)) {
+        let id = counted.conversation.filter(|_| counted.answered);
+        if let Some(conversation) = id.and_then(|id| self.conversations.get_mut(&id)) {
             conversation.share(counted.cached_tokens, counted.prompt_tokens);
         }
         if self.counted.len() > Journal::COUNTED {
@@ -321,49 +556,22 @@ impl Counts {
         true
     }
 
-    /// Returns the session of the conversation that a call without a session continues, directly or
-    /// through other such calls.
-    fn lost_from(&self, request: &SeenRequest, log: &Log) -> Option<String> {
-        if request.session.is_some() {
-            return None;
-        }
-        let continued = request.continues?;
-        match self.counted.get(&continued) {
-            Some(counted) => counted
-                .session
-                .clone()
-                .or_else(|| counted.lost_from.clone()),
-            None => log.get(continued)?.session,
-        }
-    }
-
-    /// Counts a call that a conversation missed, for later if no call of it was counted so far.
-    fn count_missed(&mut self, session: &str) {
-        if let Some(conversation) = self.conversations.get_mut(session) {
-            conversation.missed += 1;
-        } else if self.missed_early.len() < Journal::CONVERSATIONS {
-            *self.missed_early.entry(session.to_owned()).or_default() += 1;
-        }
-    }
-
-    fn note_subagent(&mut self, request: &SeenRequest) {
-        let (Some(session), Some(parent)) = (&request.session, &request.parent) else {
-            return;
-        };
-        if let Some(parent) = self.conversations.get_mut(parent) {
-            if parent.subagents.len() < Self::SUBAGENTS && !parent.subagents.contains(session) {
-                parent.subagents.push(session.clone());
-            }
-        }
-    }
-
     /// Forgets the oldest conversation, if possible one in which nothing stands out.
     fn forget_one(&mut self) {
-        let plain = self.plain.pop_first().map(|(_, session)| session);
-        let oldest = || self.by_last.values().next().cloned();
-        let session = plain.or_else(oldest);
-        if let Some(gone) = session.and_then(|session| self.conversations.remove(&session)) {
+        let plain = self.plain.pop_first();
+        let oldest = || self.by_last.values().next().copied();
+        let id = plain.or_else(oldest);
+        if let Some(gone) = id.and_then(|id| self.conversations.remove(&id)) {
             self.by_last.remove(&gone.last);
+            let sessions = gone
+                .stretches
+                .into_iter()
+                .filter_map(|stretch| stretch.session);
+            for session in sessions.chain(gone.session) {
+                if self.sessions.get(&session) == Some(&gone.id) {
+                    self.sessions.remove(&session);
+                }
+            }
         }
     }
 }
@@ -394,6 +602,9 @@ impl Conversation {
     const SHARES: usize = 60;
     const TURNS: usize = 32;
 
+    /// How many stretches are kept.
+    const STRETCHES: usize = 50;
+
     /// Takes a new call of the conversation.
     fn begin(&mut self, request: &SeenRequest) {
         self.calls += 1;
@@ -409,12 +620,6 @@ impl Conversation {
         if self.client.is_none() {
             self.client = rules::client(request);
         }
-        let helper = request.kind() != "call";
-        if request.prompt.is_some() && (self.title.is_none() || self.titled_by_a_helper && !helper)
-        {
-            self.title.clone_from(&request.prompt);
-            self.titled_by_a_helper = helper;
-        }
         if let Some(turn) = &request.turn {
             if !self.recent_turns.contains(turn) {
                 self.turns += 1;
@@ -424,10 +629,43 @@ impl Conversation {
                 }
             }
         }
+        // Helpers say nothing about where the conversation goes on.
+        if request.continues.is_none() && request.number != self.id {
+            return;
+        }
+        let latest = self.stretches.last().map(|stretch| &stretch.session);
+        if latest == Some(&request.session) {
+            return;
+        }
+        self.changes += u64::from(latest.is_some());
+        if self.stretches.len() < Self::STRETCHES {
+            self.stretches.push(Stretch {
+                session: request.session.clone(),
+                turn: self.turns.max(1),
+                call: request.number,
+            });
+        }
+    }
+
+    /// Takes a better title from a call that goes back to this one.
+    fn name(&mut self, request: &SeenRequest, root: u64) {
+        let made = (request.kind() == "title").then(|| request.said.as_deref().map(title));
+        let by = match made {
+            Some(Some(_)) => TitledBy::Title,
+            _ if request.kind() != "call" => TitledBy::Helper,
+            _ if root == self.id || self.titled_by < TitledBy::User => TitledBy::User,
+            _ => return,
+        };
+        let words = made.flatten().or_else(|| request.prompt.clone());
+        if by > self.titled_by && words.is_some() {
+            self.title = words;
+            self.titled_by = by;
+        }
     }
 
     fn replace(&mut self, before: &Counted, now: &Counted) {
         replace(&mut self.stand_out, before.stands_out, now.stands_out);
+        replace(&mut self.missed, before.missed, now.missed);
         let tokens = (&mut self.prompt_tokens, &mut self.cached_tokens);
         replace_usage(tokens, &mut self.cost, before, now);
     }
@@ -444,6 +682,16 @@ impl Conversation {
     }
 }
 
+/// Returns the title that a model made, without what its client takes away: quotes, or JSON.
+fn title(said: &str) -> String {
+    let json: Option<Value> = serde_json::from_str(said).ok();
+    let title = json.as_ref().and_then(|json| json["title"].as_str());
+    title
+        .unwrap_or(said)
+        .trim_matches(['"', '\'', ' '])
+        .to_owned()
+}
+
 /// Replaces what a call counted for before with what it counts for now.
 fn replace(sum: &mut u64, before: impl Into<u64>, now: impl Into<u64>) {
     *sum = *sum + now.into() - before.into();
@@ -457,8 +705,9 @@ fn replace_usage(
 ) {
     replace(prompt, before.prompt_tokens, now.prompt_tokens);
     replace(cached, before.cached_tokens, now.cached_tokens);
-    if let Some(now) = now.cost {
-        *cost = Some(cost.unwrap_or_default() + now - before.cost.unwrap_or_default());
+    if now.cost.or(before.cost).is_some() {
+        let change = now.cost.unwrap_or_default() - before.cost.unwrap_or_default();
+        *cost = Some(cost.unwrap_or_default() + change);
     }
 }
 
@@ -502,6 +751,12 @@ mod tests {
         log.answer(number, &answer);
     }
 
+    /// Returns the conversation of this session.
+    fn of_session(journal: &Journal, session: &str) -> Option<Conversation> {
+        let id = journal.counts().sessions.get(session).copied();
+        journal.conversation(id?)
+    }
+
     /// Takes the changes of this call.
     fn take(journal: &Journal, number: u64) -> Taken {
         journal.take(vec![journal.log.get(number).unwrap()])
@@ -533,11 +788,9 @@ mod tests {
             take(&journal, number);
             answer(&log, number, StatusCode::OK);
             for _ in 0..2 {
-                assert_eq!(
-                    take(&journal, number).sessions.iter().collect::<Vec<_>>(),
-                    ["one"]
-                );
-                let conversation = journal.conversation("one").unwrap();
+                let changed = take(&journal, number).conversations;
+                assert_eq!(changed.into_iter().collect::<Vec<_>>(), [1]);
+                let conversation = of_session(&journal, "one").unwrap();
                 assert_eq!(conversation.missed, missed, "{session:?}");
             }
         }
@@ -555,17 +808,7 @@ mod tests {
         for number in [missed, first, missed] {
             take(&journal, number);
         }
-        assert_eq!(journal.conversation("one").unwrap().missed, 1);
-    }
-
-    #[test]
-    fn calls_that_were_missed_early_wait_in_bounded_memory() {
-        let journal = Journal::new(Log::default(), Rules::default());
-        let mut counts = journal.counts();
-        for session in 0..=Journal::CONVERSATIONS {
-            counts.count_missed(&session.to_string());
-        }
-        assert_eq!(counts.missed_early.len(), Journal::CONVERSATIONS);
+        assert_eq!(of_session(&journal, "one").unwrap().missed, 1);
     }
 
     #[test]
@@ -577,7 +820,7 @@ mod tests {
             answer(&log, number, StatusCode::OK);
             take(&journal, number);
         }
-        assert_eq!(journal.conversation("one").unwrap().missed, 2);
+        assert_eq!(of_session(&journal, "one").unwrap().missed, 2);
     }
 
     #[test]
@@ -586,7 +829,7 @@ mod tests {
         let journal = Journal::new(log.clone(), Rules::default());
         let number = record(&log, call_in(""), 1);
         answer(&log, number, StatusCode::OK);
-        assert_eq!(take(&journal, number).sessions, BTreeSet::new());
+        assert_eq!(take(&journal, number).conversations, BTreeSet::new());
         assert_eq!(journal.totals().missed, 1);
     }
 
@@ -606,14 +849,14 @@ mod tests {
         }
         let kept = || journal.conversations(u64::MAX, usize::MAX, |_| true).len();
         assert_eq!(kept(), most);
-        assert!(journal.conversation("1").is_some());
+        assert!(of_session(&journal, "1").is_some());
         assert_eq!(journal.counts().counted.len(), Journal::COUNTED);
 
         take("one more", StatusCode::OK);
         assert_eq!(kept(), most);
-        assert!(journal.conversation("1").is_none());
+        assert!(of_session(&journal, "1").is_none());
         for session in ["refused", "2", "one more"] {
-            assert!(journal.conversation(session).is_some(), "{session}");
+            assert!(of_session(&journal, session).is_some(), "{session}");
         }
     }
 
@@ -641,7 +884,7 @@ mod tests {
         let totals = journal.totals();
         assert_eq!((totals.calls, totals.asked, totals.answered), (2, 2, 2));
         assert_eq!((totals.stand_out, totals.refused), (0, 0));
-        let conversation = journal.conversation("one").unwrap();
+        let conversation = of_session(&journal, "one").unwrap();
         assert_eq!((conversation.calls, conversation.stand_out), (2, 0));
         for (prompt, cached, cost) in [
             (totals.prompt_tokens, totals.cached_tokens, totals.cost),
@@ -668,7 +911,7 @@ mod tests {
                 (totals.stand_out, totals.refused, totals.answered),
                 (1, 1, 2)
             );
-            assert_eq!(journal.conversation("one").unwrap().stand_out, 1);
+            assert_eq!(of_session(&journal, "one").unwrap().stand_out, 1);
         }
     }
 
@@ -690,7 +933,7 @@ mod tests {
                 take(&journal, number);
             }
         }
-        let conversation = journal.conversation("one").unwrap();
+        let conversation = of_session(&journal, "one").unwrap();
         assert_eq!(conversation.turns, turns);
         assert_eq!(conversation.recent_turns.len(), Conversation::TURNS);
         assert_eq!(conversation.shares.len(), Conversation::SHARES);
@@ -702,20 +945,131 @@ mod tests {
     fn a_conversation_names_its_subagents_once_each_up_to_a_bound() {
         let log = Log::default();
         let journal = Journal::new(log.clone(), Rules::default());
-        take(&journal, record(&log, call_in("one"), 1));
+        let call = |call| {
+            let number = record(&log, call, 1);
+            answer(&log, number, StatusCode::OK);
+            take(&journal, number);
+        };
+        call(call_in("one"));
         for _ in 0..2 {
-            for subagent in 0..=Counts::SUBAGENTS {
-                let call = call_in(&subagent.to_string()).header("x-parent-session-id", "one");
-                take(&journal, record(&log, call, 1));
+            for subagent in 0..=Counts::CHILDREN {
+                call(call_in(&subagent.to_string()).header("x-parent-session-id", "one"));
             }
         }
-        let subagents = journal.conversation("one").unwrap().subagents;
-        let expected = 0..Counts::SUBAGENTS;
-        assert_eq!(
-            subagents,
-            expected
-                .map(|number| number.to_string())
-                .collect::<Vec<_>>()
+        let children = of_session(&journal, "one").unwrap().children;
+        let expected: Vec<u64> = (2..).take(Counts::CHILDREN).collect();
+        assert_eq!(children, expected);
+        assert_eq!(of_session(&journal, "7").unwrap().under, Some(1));
+    }
+
+    /// Says these texts by turns in a session, and returns the number of the call.
+    fn say(journal: &Journal, session: &str, said: &[&str], answered: &str) -> u64 {
+        let roles = ["user", "assistant"].into_iter().cycle();
+        let messages = roles.zip(said);
+        let messages = messages.map(|(role, content)| json!({"role": role, "content": content}));
+        let body = json!({"model": "glm-5.2", "messages": messages.collect::<Vec<_>>()});
+        let (head, ()) = call_in(session).body(()).unwrap().into_parts();
+        let number = journal.log.record(&head, body.to_string());
+        take(journal, number);
+        let mut answer = Answer::with_status(StatusCode::OK);
+        answer.text = Some(answered.to_owned());
+        answer.end = Some(End::Whole);
+        journal.log.answer(number, &answer);
+        take(journal, number);
+        number
+    }
+
+    const LONG: &str = "The sea begins where the last house of the village ends.";
+
+    #[test]
+    fn a_conversation_that_moves_is_one_with_its_helper_beneath_it() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        say(&journal, "one", &["Where is the sea?"], LONG);
+        say(
+            &journal,
+            "two",
+            &["Where is the sea?", LONG, "And the lake?"],
+            "There.",
         );
+        let title = format!("Generate a title for this conversation: {LONG}");
+        let helper = say(&journal, "three", &[&title], "\"The sea\"");
+        let all = journal.conversations(u64::MAX, 10, |_| true);
+        let ids: Vec<_> = all
+            .iter()
+            .map(|found| (found.id, found.under, found.quotes))
+            .collect();
+        assert_eq!(ids, [(helper, Some(1), true), (1, None, false)]);
+        let stretch = |session: &str, call| Stretch {
+            session: Some(session.to_owned()),
+            turn: 1,
+            call,
+        };
+        assert_eq!(all[1].stretches, [stretch("one", 1), stretch("two", 2)]);
+        assert_eq!((all[1].changes, all[1].calls), (1, 2));
+        assert_eq!(journal.totals().conversations, 2);
+        let family = journal.family(1);
+        assert_eq!(
+            family.iter().map(|found| found.id).collect::<Vec<_>>(),
+            [1, helper]
+        );
+    }
+
+    #[test]
+    fn a_title_that_the_client_had_made_is_the_name_of_its_conversation() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        let name = || journal.conversation(1).unwrap().title.unwrap();
+        let ask = "Generate a title for this conversation: the sea";
+        say(&journal, "one", &[ask], r#"{"title": "By the sea"}"#);
+        assert_eq!(name(), "By the sea");
+        say(&journal, "one", &["Where is the sea?"], LONG);
+        assert_eq!(name(), "By the sea");
+        say(&journal, "two", &["Where is the lake?"], "There.");
+        let title = journal.conversation(3).unwrap().title;
+        assert_eq!(title.as_deref(), Some("Where is the lake?"));
+    }
+
+    #[test]
+    fn conversations_that_share_a_session_are_told_apart_with_all_of_their_sums() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        say(&journal, "one", &["Where is the sea?"], LONG);
+        say(
+            &journal,
+            "one",
+            &["Where is the sea?", LONG, "And the lake?"],
+            "There.",
+        );
+        let second = say(&journal, "one", &["What is a fjord?"], "A bay.");
+        assert_eq!(journal.conversation(1).unwrap().calls, 3);
+        let said = ["What is a fjord?", "A bay.", "And a lagoon?"];
+        let shared = say(&journal, "one", &said, "A lake.");
+        let [first, other] = [1, second].map(|id| journal.conversation(id).unwrap());
+        assert_eq!((first.calls, first.stand_out, first.last), (2, 0, 2));
+        assert_eq!((other.calls, other.stand_out, other.last), (2, 1, shared));
+        assert_eq!(other.title.as_deref(), Some("What is a fjord?"));
+        let listed = journal.conversations(u64::MAX, 10, |_| true);
+        assert_eq!(
+            listed.iter().map(|found| found.id).collect::<Vec<_>>(),
+            [second, 1]
+        );
+        let is_member = journal.members(second);
+        let members = journal.log.latest(u64::MAX, 10, is_member);
+        let members: Vec<_> = members.iter().map(|call| call.number).collect();
+        assert_eq!(members, [shared, second]);
+    }
+
+    #[test]
+    fn calls_without_any_session_that_continue_each_other_are_a_conversation() {
+        let journal = Journal::new(Log::default(), Rules::default());
+        say(&journal, "", &["Where is the sea?"], LONG);
+        assert_eq!(journal.totals().conversations, 0);
+        say(
+            &journal,
+            "",
+            &["Where is the sea?", LONG, "And the lake?"],
+            "There.",
+        );
+        let found = journal.conversation(1).unwrap();
+        assert_eq!((found.calls, found.missed, found.session), (2, 2, None));
+        assert_eq!(found.title.as_deref(), Some("Where is the sea?"));
     }
 }

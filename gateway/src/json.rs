@@ -42,6 +42,8 @@ pub fn of_call(call: &SeenRequest, rules: &Rules) -> Value {
         "messages": call.messages,
         "system": call.system,
         "prompt": call.prompt,
+        "recalls": call.recalls,
+        "said": call.said,
         "provider": call.provider,
         "state": state(call),
         "answered_after_ms": call.answered_after.map(milliseconds),
@@ -56,6 +58,7 @@ pub fn of_call(call: &SeenRequest, rules: &Rules) -> Value {
         "cost": call.cost,
         "unread": call.unread,
         "continues": call.continues,
+        "added": rules.added(call).map(|added| added.to_string()),
         "stands_out": rules.stands_out(call),
     "marks": marks,
     })

@@ -1,6 +1,7 @@
 //! Shows which of an agent's calls miss their session: a test gateway that answers like
 //! OpenCode Zen and Go, or a proxy of the real one, with a line and a page for each call.
 
+mod add_session;
 mod answer;
 mod check;
 mod command;
@@ -115,7 +116,8 @@ async fn run(options: Options) -> Result<u8> {
         return Ok(0);
     }
     // The arguments are checked first, before anything is started.
-    let output = Output::of(&options)?;
+    let rules = Rules::new(&options.allow).denying(&options.deny);
+    let output = Output::of(&options, rules.clone())?;
     let key = options.key_of_check()?;
     let listener = listen(options.address()).await?;
     let address = listener.local_addr()?;
@@ -127,7 +129,7 @@ async fn run(options: Options) -> Result<u8> {
         );
     }
     let origin = setup::origin(address);
-    let service = Service::start(&options)?;
+    let service = Service::start(&options, &rules)?;
 
     let voice = Voice::of(&options);
     let own_key = service.gateway.as_ref().map(|_| Gateway::KEY);
@@ -135,22 +137,21 @@ async fn run(options: Options) -> Result<u8> {
         address,
         origin: &origin,
         upstream: options.upstream.as_ref(),
+        adds: options.add_session,
         proxy: service.forward.proxy(),
         key: own_key,
     };
     if !options.check {
         voice.say(&welcome);
     }
-    let journal = Journal::new(
-        service.log.clone(),
-        Rules::new(&options.allow).denying(&options.deny),
-    );
+    let journal = Journal::new(service.log.clone(), rules);
     let (changes, _) = broadcast::channel(16);
     let page = Page {
         journal: journal.clone(),
         changes: changes.clone(),
         origin: origin.clone(),
         upstream: options.upstream.as_ref().map(Upstream::to_string),
+        adds: options.add_session,
         key: own_key.map(str::to_owned),
         session: SessionId::new(),
     };

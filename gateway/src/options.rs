@@ -34,6 +34,10 @@ Examples:
       Forwards the calls to the real gateway, to show what your agent really caches and pays. They
       are forwarded as they came, with your own key, which is never shown or stored.
 
+  opencode-gateway --upstream https://opencode.ai --add-session
+      Helps a client that sends no session and cannot be changed. Others pin one id for a whole
+      installation; this gives each conversation its own.
+
   opencode-gateway --check -- npm test
       Checks your agent in CI. It runs the command with base URLs and keys for the OpenAI, Anthropic
       and Google SDKs in its environment, and fails if a call misses or changes its session.
@@ -90,6 +94,13 @@ pub struct Options {
     /// Forward each call to the real gateway, such as https://opencode.ai, and only observe it
     #[arg(long, value_name = "URL", value_parser = Upstream::parse)]
     pub upstream: Option<Upstream>,
+
+    /// With --upstream, add a session to each call that carries none: that of the conversation that
+    /// it continues or quotes, or else a new one. Only calls with the same key are compared, so
+    /// users who share a key and are to be kept apart name sessions of their own. After a restart, a
+    /// conversation begins a new session
+    #[arg(long, requires = "upstream")]
+    pub add_session: bool,
 
     /// Accept this key as well as loopback-key
     #[arg(long, conflicts_with = "upstream")]

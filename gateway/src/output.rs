@@ -32,7 +32,7 @@ struct Terminal {
 }
 
 impl Output {
-    pub fn of(options: &Options) -> Result<Self> {
+    pub fn of(options: &Options, rules: Rules) -> Result<Self> {
         let json = options.json.as_deref().map(json_into).transpose()?;
         // A check prints only its result.
         let terminal = (!options.check && !has_json_on_stdout(options)).then(|| Terminal {
@@ -43,7 +43,7 @@ impl Output {
         Ok(Self {
             terminal,
             json,
-            rules: Rules::new(&options.allow).denying(&options.deny),
+            rules,
         })
     }
 

@@ -1,5 +1,7 @@
 //! Serves the page, and the data that it asks for.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,8 @@ use futures_util::{Stream, StreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use reqwest_opencode_session::SessionId;
-use reqwest_opencode_session::testing::{Price, SeenRequest};
+use reqwest_opencode_session::testing::record::Log;
+use reqwest_opencode_session::testing::{Mark, Price, SeenRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
@@ -31,6 +34,8 @@ pub struct Page {
     /// Where the program listens.
     pub origin: String,
     pub upstream: Option<String>,
+    /// Whether a session is added to calls that carry none.
+    pub adds: bool,
     pub key: Option<String>,
     /// The session of the first call that the page proposes.
     pub session: SessionId,
@@ -52,6 +57,20 @@ pub fn is_for_the_page(path: &str) -> bool {
 }
 
 impl Page {
+    /// Returns the conversations with a call in which these words are.
+    fn conversations_with_calls(&self, words: &Words) -> HashSet<u64> {
+        let found = RefCell::new(vec![]);
+        self.journal.log.latest(u64::MAX, usize::MAX, |call| {
+            if words.are_in_call(call) {
+                found.borrow_mut().push((call.number, call.session.clone()));
+            }
+            // None is copied.
+            false
+        });
+        let ids = self.journal.conversations_with(&found.into_inner());
+        ids.into_iter().collect()
+    }
+
     pub fn router(self) -> Router {
         let file = |text: &'static str, kind: &'static str| {
             get(async move || ([(CONTENT_TYPE, kind)], text))
@@ -104,7 +123,6 @@ const MOST: usize = 100;
 
 async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
     let Page { journal, .. } = &*page;
-    let rules = &journal.rules;
     let latest = |meets: &dyn Fn(&SeenRequest) -> bool| {
         page_of(MOST, |count| journal.log.latest(u64::MAX, count, meets))
     };
@@ -121,6 +139,7 @@ async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "mode": if page.upstream.is_some() { "upstream" } else { "loopback" },
         "upstream": page.upstream,
+        "adds": page.adds,
         "address": page.origin,
         "prices": page.upstream.is_none().then_some(Price::AS_OF),
         "setups": setup::all(place),
@@ -128,9 +147,9 @@ async fn state(State(page): State<Arc<Page>>) -> Json<Value> {
         "totals": journal.totals(),
         "conversations": conversations,
         "more_conversations": more_conversations,
-        "calls": listed(calls, rules),
+        "calls": listed(calls, journal),
         "more_calls": more_calls,
-        "standouts": listed(standouts, rules),
+        "standouts": listed(standouts, journal),
         "more_standouts": more_standouts,
     }))
 }
@@ -140,6 +159,7 @@ struct Search {
     before: Option<u64>,
     limit: Option<usize>,
     session: Option<String>,
+    conversation: Option<u64>,
     /// A reason for standing out, or any other word for all reasons.
     stands_out: Option<String>,
     q: Option<String>,
@@ -147,8 +167,12 @@ struct Search {
 
 async fn calls(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> Json<Value> {
     let words = Words::of(search.q.as_deref());
+    let is_member = search.conversation.map(|id| page.journal.members(id));
     let meets = |request: &SeenRequest| {
-        (search.session.is_none() || request.session == search.session)
+        is_member
+            .as_ref()
+            .is_none_or(|is_member| is_member(request))
+            && (search.session.is_none() || request.session == search.session)
             && (search.stands_out.as_deref())
                 .is_none_or(|reason| stands_out_for(request, &page.journal.rules, reason))
             && words.are_in_call(request)
@@ -158,18 +182,24 @@ async fn calls(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> J
         let before = search.before.unwrap_or(u64::MAX);
         page.journal.log.latest(before, count, meets)
     });
-    Json(json!({"calls": listed(calls, &page.journal.rules), "more": more}))
+    Json(json!({"calls": listed(calls, &page.journal), "more": more}))
 }
 
 async fn conversations(State(page): State<Arc<Page>>, Query(search): Query<Search>) -> Json<Value> {
-    if let Some(session) = &search.session {
-        return Json(json!({"conversations": page.journal.family(session), "more": false}));
+    if let Some(id) = search.conversation {
+        return Json(json!({"conversations": page.journal.family(id), "more": false}));
     }
     let words = Words::of(search.q.as_deref());
+    let with_calls = match words.0.is_empty() {
+        true => HashSet::new(),
+        false => page.conversations_with_calls(&words),
+    };
     let limit = search.limit.unwrap_or(MOST).min(MOST);
     let (conversations, more) = page_of(limit, |count| {
         let before = search.before.unwrap_or(u64::MAX);
-        let meets = |conversation: &Conversation| words.are_in_conversation(conversation);
+        let meets = |conversation: &Conversation| {
+            words.are_in_conversation(conversation) || with_calls.contains(&conversation.id)
+        };
         page.journal.conversations(before, count, meets)
     });
     Json(json!({"conversations": conversations, "more": more}))
@@ -177,7 +207,7 @@ async fn conversations(State(page): State<Arc<Page>>, Query(search): Query<Searc
 
 async fn call(State(page): State<Arc<Page>>, Path(number): Path<u64>) -> Response {
     match page.journal.log.get(number) {
-        Some(request) => Json(json::of_call(&request, &page.journal.rules)).into_response(),
+        Some(request) => Json(whole(&request, &page.journal)).into_response(),
         None => {
             let message = json!({"error": format!("call {number} is not kept")});
             (StatusCode::NOT_FOUND, Json(message)).into_response()
@@ -254,8 +284,11 @@ impl Words {
     }
 
     fn are_in_conversation(&self, conversation: &Conversation) -> bool {
-        let mut texts = vec![&*conversation.session];
+        let stretches = conversation.stretches.iter();
+        let sessions = stretches.filter_map(|stretch| stretch.session.as_deref());
+        let mut texts: Vec<&str> = sessions.collect();
         let fields = [
+            &conversation.session,
             &conversation.parent,
             &conversation.client,
             &conversation.title,
@@ -271,32 +304,92 @@ impl Words {
 }
 
 /// Returns what the page is told about calls and conversations that are new or have changed.
-pub fn change(journal: &Journal, mut numbers: Vec<u64>, sessions: &[String]) -> Value {
+pub fn change(journal: &Journal, mut numbers: Vec<u64>, conversations: &[u64]) -> Value {
     numbers.sort_unstable();
     numbers.dedup();
     let calls = numbers.iter().rev().take(MOST);
     let calls = calls
         .filter_map(|number| journal.log.get(*number))
         .collect();
-    let conversations = sessions
-        .iter()
-        .filter_map(|session| journal.conversation(session));
+    let conversations = conversations.iter();
+    let conversations = conversations.filter_map(|id| journal.conversation(*id));
     let mut conversations: Vec<Conversation> = conversations.collect();
     conversations.sort_unstable_by_key(|conversation| std::cmp::Reverse(conversation.last));
     let more = numbers.len() > MOST || conversations.len() > MOST;
     conversations.truncate(MOST);
     json!({
-        "calls": listed(calls, &journal.rules),
+        "calls": listed(calls, journal),
         "conversations": conversations,
         "totals": journal.totals(),
         "more": more,
     })
 }
 
+/// Returns a call as the page shows it alone: with what proves its marks.
+fn whole(request: &SeenRequest, journal: &Journal) -> Value {
+    let mut call = json::of_call(request, &journal.rules);
+    let own = std::slice::from_ref(request);
+    call["conversation"] = journal
+        .conversations_of(own)
+        .first()
+        .copied()
+        .flatten()
+        .into();
+    for (json, mark) in call["marks"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .zip(&request.marks)
+    {
+        json["proof"] = proof(request, mark, &journal.log);
+    }
+    call
+}
+
+/// Returns the two calls that prove a mark, each with the words that do, which are excerpts.
+fn proof(request: &SeenRequest, mark: &Mark, log: &Log) -> Value {
+    let said = |what: &'static str, call: &SeenRequest, words: &Option<String>| json!({"call": call.number, "session": call.session, "what": what, "words": words});
+    let begins = |number: u64| {
+        log.get(number)
+            .map(|call| said("begins with", &call, &call.prompt))
+    };
+    let pair = match mark {
+        Mark::Moved { continues, .. } => log.get(*continues).map(|before| {
+            let earlier = match &before.said {
+                Some(_) => said("was answered", &before, &before.said),
+                None => said("asked", &before, &before.prompt),
+            };
+            let later = match &request.recalls {
+                Some(_) => said("goes on after", request, &request.recalls),
+                None => said("asks", request, &request.prompt),
+            };
+            [earlier, later]
+        }),
+        Mark::Quotes { call, .. } => log.get(*call).map(|quoted| {
+            let earlier = said("was answered", &quoted, &quoted.said);
+            [earlier, said("quotes that in", request, &request.prompt)]
+        }),
+        Mark::Shared {
+            conversation,
+            other,
+            ..
+        } => begins(*other)
+            .zip(begins(*conversation))
+            .map(|(other, own)| [other, own]),
+        _ => None,
+    };
+    pair.map_or(Value::Null, |pair| pair.to_vec().into())
+}
+
 /// Returns calls as a list shows them: without headers, and with long texts cut.
-fn listed(requests: Vec<SeenRequest>, rules: &Rules) -> Vec<Value> {
-    let calls = requests.iter();
-    calls.map(|request| in_list(request, rules)).collect()
+fn listed(requests: Vec<SeenRequest>, journal: &Journal) -> Vec<Value> {
+    let conversations = journal.conversations_of(&requests);
+    let calls = requests.iter().zip(conversations).map(|(request, id)| {
+        let mut call = in_list(request, &journal.rules);
+        call["conversation"] = id.into();
+        call
+    });
+    calls.collect()
 }
 
 fn in_list(request: &SeenRequest, rules: &Rules) -> Value {

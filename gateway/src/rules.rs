@@ -1,10 +1,13 @@
-//! Which marks this run accepts, and what stands out in it.
+//! What this run adds and accepts, and what stands out in it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use http::header::USER_AGENT;
 use reqwest_opencode_session::testing::{Mark, SeenRequest};
+
+use crate::add_session::Added;
 
 /// A mark that is accepted, of every call or only of some.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Rules {
     allowed: Arc<[Allow]>,
     /// The names of marks that are no fault by themselves, but count as one.
     denied: Arc<[String]>,
+    /// The calls that this program added a session to.
+    added: Arc<Mutex<BTreeMap<u64, Added>>>,
 }
 
 impl Rules {
@@ -83,6 +88,7 @@ impl Rules {
         Self {
             allowed: allowed.into(),
             denied: Arc::default(),
+            added: Arc::default(),
         }
     }
 
@@ -95,6 +101,23 @@ impl Rules {
     /// Returns whether a mark with this name counts as a fault, though it is none by itself.
     pub fn denies(&self, mark: &str) -> bool {
         self.denied.iter().any(|denied| denied == mark)
+    }
+
+    /// Notes that a session was added to the call with this number.
+    pub fn note_added(&self, number: u64, how: Added) {
+        /// How many of these calls are known.
+        const ADDED: usize = 20_000;
+        let mut added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.insert(number, how);
+        if added.len() > ADDED {
+            added.pop_first();
+        }
+    }
+
+    /// Returns where the session of a call comes from, if this program added it.
+    pub fn added(&self, call: &SeenRequest) -> Option<Added> {
+        let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
+        added.get(&call.number).copied()
     }
 
     /// Returns whether a mark of this call is accepted.
@@ -142,7 +165,7 @@ pub fn client(call: &SeenRequest) -> Option<String> {
     })
 }
 
-/// Returns whether a client has this name, whatever its version.
+/// Returns whether a client has this name, in any version.
 fn is_named(client: &str, name: &str) -> bool {
     let unversioned = client.split('/').next();
     client.eq_ignore_ascii_case(name)

@@ -4,8 +4,10 @@ use anyhow::{Context, Result};
 use reqwest_opencode_session::testing::record::Log;
 use reqwest_opencode_session::testing::{Gateway, Limits, Reply};
 
+use crate::add_session::AddSession;
 use crate::exchange::Recorder;
 use crate::options::{CannedReply, Options, Upstream};
+use crate::rules::Rules;
 use crate::upstream::Forward;
 
 pub struct Service {
@@ -16,11 +18,14 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn start(options: &Options) -> Result<Self> {
+    pub fn start(options: &Options, rules: &Rules) -> Result<Self> {
         // Prompts may be secret, and the page shows only their first words.
         let limits = Limits::default().requests(options.keep.get()).bodies(0);
         let service = match &options.upstream {
-            Some(upstream) => Self::proxy(upstream, limits)?,
+            Some(upstream) => {
+                let add = options.add_session.then(|| AddSession::new(upstream));
+                Self::proxy(upstream, limits, rules, add.transpose()?)?
+            }
             None => Self::loopback(options, limits)?,
         };
         if options.allow_forks {
@@ -32,9 +37,14 @@ impl Service {
         Ok(service)
     }
 
-    fn proxy(upstream: &Upstream, limits: Limits) -> Result<Self> {
+    fn proxy(
+        upstream: &Upstream,
+        limits: Limits,
+        rules: &Rules,
+        add_session: Option<AddSession>,
+    ) -> Result<Self> {
         let log = Log::with_limits(limits);
-        let recorder = Recorder::new(log.clone());
+        let recorder = Recorder::new(log.clone(), rules.clone(), add_session);
         Ok(Self {
             log,
             forward: Forward::new(upstream.clone(), Some(recorder))?,

@@ -144,7 +144,7 @@ impl Client {
                 "claude --model qwen4-max --print Hello",
             ),
             Self::GeminiCli => (
-                &["Gemini CLI sends no session, and OpenCode Go refuses such calls."],
+                &["Gemini CLI sends no session, which OpenCode Go refuses; --add-session helps."],
                 vec![
                     ("GOOGLE_GEMINI_BASE_URL", url(base::GOOGLE)),
                     ("GEMINI_API_KEY", key()),
@@ -153,7 +153,7 @@ impl Client {
                 "gemini --skip-trust --model gemini-4-argon --prompt Hello",
             ),
             Self::QwenCode => (
-                &["Qwen Code sends no session, and OpenCode Go refuses such calls."],
+                &["Qwen Code sends no session, which OpenCode Go refuses; --add-session helps."],
                 vec![
                     ("OPENAI_BASE_URL", url(base::OPENAI)),
                     ("OPENAI_API_KEY", key()),
@@ -162,7 +162,7 @@ impl Client {
                 "qwen --auth-type openai --model kimi-k3 --prompt Hello",
             ),
             Self::Aider => (
-                &["aider sends no session, and OpenCode Go refuses such calls."],
+                &["aider sends no session, which OpenCode Go refuses; --add-session helps."],
                 vec![
                     ("OPENAI_API_BASE", url(base::OPENAI)),
                     ("OPENAI_API_KEY", key()),

@@ -132,6 +132,7 @@ fn reason(request: &SeenRequest, rules: &Rules) -> Option<(String, Style)> {
         .iter()
         .filter(|mark| rules.allows(request, mark));
     reasons.extend(allowed.map(|mark| format!("{}, which is allowed", mark.name())));
+    reasons.extend(rules.added(request).map(|added| added.to_string()));
     if request.end == Some(End::ClientLeft) {
         reasons.push("the client left before the end of the answer".to_owned());
     }

@@ -15,7 +15,8 @@ use http::header::{
 use http::request::Parts;
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -31,7 +32,7 @@ use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
 use crate::copy::{AnswerCopy, Guard, RequestCopy, Rest, UnderWay, Watched};
-use crate::exchange::{self, Recorder};
+use crate::exchange::{self, Exchange, Recorder};
 use crate::options::Upstream;
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -104,11 +105,27 @@ impl Forward {
     pub async fn send(&self, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
         let under_way = UnderWay::new(&self.under_way);
         let (head, body) = request.into_parts();
-        let recorder = self.recorder.as_ref();
-        let watched = recorder.map(|recorder| Watched::new(recorder.begin(&head)));
         let rest = Rest::default();
-        let body = Body::new(RequestCopy::new(body, watched.clone(), rest.clone()));
-        let request = Request::from_parts(self.readdressed(head)?, body);
+        let (request, watched) = match &self.recorder {
+            Some(recorder) if recorder.adds_sessions() => {
+                let mut head = self.readdressed(head)?;
+                let Some(body) = whole(body).await? else {
+                    return Ok(too_long());
+                };
+                // A long body takes long to read.
+                let exchange =
+                    tokio::task::block_in_place(|| recorder.begin_whole(&mut head, &body));
+                let watched = Watched::new(exchange);
+                (Request::from_parts(head, Body::from(body)), Some(watched))
+            }
+            recorder => {
+                let recorder = recorder.as_ref();
+                let watched = recorder.map(|recorder| Watched::new(recorder.begin(&head)));
+                let body = RequestCopy::new(body, watched.clone(), rest.clone());
+                let head = self.readdressed(head)?;
+                (Request::from_parts(head, Body::new(body)), watched)
+            }
+        };
         // From here on, the exchange ends if the client leaves.
         let guard = watched.map(Guard);
         let answered = self.client.request(request).await;
@@ -161,6 +178,28 @@ impl Forward {
         head.extensions.clear();
         Ok(head)
     }
+}
+
+/// Reads a whole body, or returns `None` if it is too long.
+async fn whole(body: Incoming) -> hyper::Result<Option<Bytes>> {
+    let mut body = body;
+    let mut whole = vec![];
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if whole.len() + data.len() > Exchange::LONGEST_BODY {
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(Some(whole.into()))
+}
+
+fn too_long() -> Response<Body> {
+    let message = "opencode-gateway --add-session takes at most 32 MiB";
+    let error = json!({"type": "TooLong", "message": message});
+    let error = Json(json!({"type": "error", "error": error}));
+    (StatusCode::PAYLOAD_TOO_LARGE, error).into_response()
 }
 
 /// Returns the answer for a client if the upstream cannot be reached.

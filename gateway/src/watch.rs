@@ -24,7 +24,7 @@ pub struct Watch {
 /// The shortest time between two updates of the page.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// How many calls may wait for a slow reader of the output before the page waits as well.
+/// How many calls may wait for a slow reader of the output before the page also waits.
 const WAITING: usize = 10_000;
 
 impl Watch {
@@ -79,13 +79,13 @@ impl Watch {
         }
         if self.page.receiver_count() > 0 {
             news.numbers.extend(taken.numbers);
-            news.sessions.extend(taken.sessions);
+            news.conversations.extend(taken.conversations);
         }
     }
 
     fn tell(&self, news: News) {
-        let sessions: Vec<String> = news.sessions.into_iter().collect();
-        let change = page::change(&self.journal, news.numbers, &sessions);
+        let conversations: Vec<u64> = news.conversations.into_iter().collect();
+        let change = page::change(&self.journal, news.numbers, &conversations);
         // It fails if no page is open any more.
         let _ = self.page.send(change.to_string().into());
     }
@@ -95,7 +95,7 @@ impl Watch {
 #[derive(Default)]
 struct News {
     numbers: Vec<u64>,
-    sessions: BTreeSet<String>,
+    conversations: BTreeSet<u64>,
 }
 
 /// Writes the calls until there are no more, or until the output fails.

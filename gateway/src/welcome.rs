@@ -12,6 +12,8 @@ pub struct Welcome<'a> {
     pub address: SocketAddr,
     pub origin: &'a str,
     pub upstream: Option<&'a Upstream>,
+    /// Whether a session is added to calls that carry none.
+    pub adds: bool,
     /// The proxy on the way to the upstream.
     pub proxy: Option<&'a Uri>,
     /// The key that the gateway accepts, if it is this program's own gateway.
@@ -64,10 +66,11 @@ impl fmt::Display for Welcome<'_> {
                 "Anyone who reaches this address from another machine can see the calls."
             )?;
         }
-        writeln!(
-            f,
-            "Each call needs the header x-opencode-session: one id for each conversation."
-        )?;
+        let session = match self.adds {
+            true => "A call without a session gets that of its conversation, or a new one.",
+            false => "Each call needs the header x-opencode-session: one id for each conversation.",
+        };
+        writeln!(f, "{session}")?;
         writeln!(f, "Press Ctrl-C to stop, with a summary.")
     }
 }

@@ -1,6 +1,7 @@
 //! The entry points for reqwest, written once and expanded for each of its versions.
 
 use std::error::Error;
+use std::fmt;
 
 use async_trait::async_trait;
 use http::{Extensions, HeaderMap};
@@ -16,8 +17,8 @@ impl OpencodeSessionMiddleware {
     ///
     /// The policy replaces the one that the builder has, even `Policy::none()`. To keep one of your
     /// own, build the client yourself, with [`redirect_policy_over`](Self::redirect_policy_over).
-    /// To put other middlewares on the chain, build it yourself as well, and append this one last:
-    /// whatever changes a request's URL must be above it.
+    /// Also build it yourself to put other middlewares on the chain, and append this one last,
+    /// because everything that changes a request's URL must be above it.
     ///
     /// In the browser there is no policy: the browser itself follows redirects.
     ///
@@ -35,7 +36,7 @@ impl OpencodeSessionMiddleware {
         builder.build_with(self)
     }
 
-    /// Returns a redirect policy that never carries a session off its targets.
+    /// Returns a redirect policy that keeps a session on its targets.
     ///
     /// It is like reqwest's default policy, which follows at most ten redirects, except that a
     /// redirect from a target to a non-target is an error that names both origins: `is_redirect` is
@@ -135,8 +136,8 @@ pub trait RequestBuilderExt: Sized + sealed::RequestBuilder {
     /// the session with [`bound_to`](OpencodeSessionMiddleware::bound_to). Call it last, when the
     /// request has its headers. Body, timeouts and version stay as they are.
     ///
-    /// The client needs [`redirect_policy`](OpencodeSessionMiddleware::redirect_policy): without
-    /// it, reqwest carries the session to whatever host it is redirected to.
+    /// The client needs [`redirect_policy`](OpencodeSessionMiddleware::redirect_policy). Without it,
+    /// reqwest carries the session to any host that a redirect points to.
     ///
     /// # Errors
     ///
@@ -167,15 +168,28 @@ pub trait RequestBuilderExt: Sized + sealed::RequestBuilder {
 /// Why a `RequestBuilder` got no session.
 ///
 /// `E` is the `reqwest::Error` of that version.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum RequestBuilderError<E: Error + 'static> {
     /// The builder itself contains an error, such as an invalid URL.
-    #[error("the request could not be built")]
+    #[error("reqwest could not build the request; check its URL and headers")]
     Build(#[source] E),
     /// Nothing gave the request a session, and the fallback is `Reject`.
     #[error(transparent)]
     MissingSession(MissingSession),
+}
+
+impl<E: Error> fmt::Debug for RequestBuilderError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build(error) => f
+                .debug_tuple("RequestBuilderError")
+                .field(&format_args!("{self}"))
+                .field(error)
+                .finish(),
+            Self::MissingSession(missing) => missing.fmt(f),
+        }
+    }
 }
 
 mod sealed {
@@ -185,7 +199,7 @@ mod sealed {
 
     #[cfg(not(target_arch = "wasm32"))]
     pub trait RedirectPolicy {
-        /// Returns this policy for whatever the middleware does not refuse.
+        /// Returns this policy for all that the middleware does not refuse.
         fn behind(self, middleware: super::OpencodeSessionMiddleware) -> Self;
     }
 }

@@ -19,7 +19,7 @@ impl OpencodeSessionMiddleware {
     ///
     /// It wraps services of `reqwest::Request`, such as `reqwest::Client` itself, and of
     /// [`http::Request<B>`], such as hyper-util's client. It reads the session when the service is
-    /// called, as tower's layers do, and not when the future is polled. So a layer above that puts
+    /// called, as tower's layers do, and not when the future is polled. So a layer above it that puts
     /// calls into a session puts both inside:
     /// `session.in_scope(|| inner.call(request)).with_session(session)`. A `buffer` above it calls
     /// it from a worker outside every scope: put the session into the extensions of an

@@ -7,7 +7,7 @@ use super::seen::{Mark, SeenRequest};
 use crate::session::Session;
 
 impl Gateway {
-    /// Asserts that there were requests and that all were in this session, whatever the turn.
+    /// Asserts that there were requests and that all were in this session, in any turn of it.
     ///
     /// # Panics
     ///
@@ -17,7 +17,8 @@ impl Gateway {
     pub fn assert_every_request_in(&self, session: &Session) {
         let id = session.id().as_ref();
         let expectation = format!("in session {id}");
-        self.assert_each(&expectation, Judged::Requests, |request| {
+        let hint = "run each inside `.with_session(&session)`";
+        self.assert_each(&expectation, hint, Judged::Requests, |request| {
             request.session.as_deref() == Some(id)
         });
     }
@@ -32,7 +33,8 @@ impl Gateway {
     /// are no longer [kept](super::Limits::requests).
     #[track_caller]
     pub fn assert_no_session_missing(&self) {
-        self.assert_each("in a session", Judged::Calls, |request| {
+        let hint = "run each inside `.with_session(session)`";
+        self.assert_each("in a session", hint, Judged::Calls, |request| {
             !request
                 .marks
                 .iter()
@@ -44,15 +46,17 @@ impl Gateway {
     /// that no two shared one.
     ///
     /// [`Log`](super::record::Log) states the rules.
+    ///
     /// # Panics
     ///
-    /// Panics with a list of the calls that moved, whose session is shared, or whose prompt could not
-    /// be [read](SeenRequest::unread), or if there were none
-    /// or some with a fault are no longer [kept](super::Limits::requests).
+    /// Panics with a list of the calls that moved, whose session is shared, or whose prompt could
+    /// not be [read](SeenRequest::unread), or if there were none or some with a fault are no longer
+    /// [kept](super::Limits::requests).
     #[track_caller]
     pub fn assert_conversations_keep_their_session(&self) {
         self.assert_each(
-            "in their conversation's own session",
+            "in the session of their conversation",
+            "keep one session for each conversation; a fork is declared by `expect_fork`",
             Judged::Conversations,
             |request| {
                 let is_elsewhere =
@@ -73,14 +77,15 @@ impl Gateway {
     #[track_caller]
     pub fn assert_no_quotes(&self) {
         let expectation = "free of other sessions' answers";
-        self.assert_each(expectation, Judged::AllCalls, |request| {
+        let hint = "run helper calls in the session of the conversation that they quote";
+        self.assert_each(expectation, hint, Judged::AllCalls, |request| {
             let quotes = |mark: &Mark| matches!(mark, Mark::Quotes { .. });
             !request.unread && !request.marks.iter().any(quotes)
         });
     }
 
-    /// Asserts that there were calls to a model and that none was in the process's session: for a
-    /// server, whose conversations each need a session of their own.
+    /// Asserts that there were calls to a model and that none was in the process-wide session: for a
+    /// server, where each conversation needs a session of its own.
     ///
     /// # Panics
     ///
@@ -88,7 +93,9 @@ impl Gateway {
     /// [kept](super::Limits::requests).
     #[track_caller]
     pub fn assert_no_fallback(&self) {
-        self.assert_each("in a session of their own", Judged::AllCalls, |request| {
+        let expectation = "in a session other than the process-wide one";
+        let hint = "run each conversation inside `.with_session(session)`";
+        self.assert_each(expectation, hint, Judged::AllCalls, |request| {
             !request.marks.contains(&Mark::ProcessSession)
         });
     }
@@ -102,13 +109,14 @@ impl Gateway {
     #[track_caller]
     pub fn assert_every_client_is(&self, name: &str) {
         let expectation = format!("from client {name}");
-        self.assert_each(&expectation, Judged::Requests, |request| {
+        let hint = "set it with `client_name`";
+        self.assert_each(&expectation, hint, Judged::Requests, |request| {
             request.client.as_deref() == Some(name)
         });
     }
 
-    /// Asserts that requests were [redirected](super::Failure::Redirect), and that none escaped: that none
-    /// came [elsewhere](Self::elsewhere).
+    /// Asserts that requests were [redirected](super::Failure::Redirect), and that none followed to
+    /// [elsewhere](Self::elsewhere).
     ///
     /// # Panics
     ///
@@ -123,7 +131,7 @@ impl Gateway {
         let escaped = self.escaped();
         assert!(
             escaped.is_empty(),
-            "{} followed a redirect off the gateway:{}",
+            "give the client `redirect_policy`: {} followed a redirect to another address:{}",
             counted(escaped.len(), "request"),
             list(escaped.iter()),
         );
@@ -141,14 +149,20 @@ impl Gateway {
         let unused = self.server.state().unused();
         assert!(
             unused.is_empty(),
-            "no call met these:\n  {}",
+            "make calls that meet these, or set fewer: no call met\n  {}",
             unused.join("\n  "),
         );
     }
 
     /// Panics unless the scope contains requests, and all of them meet the condition.
     #[track_caller]
-    fn assert_each(&self, expectation: &str, scope: Judged, meets: impl Fn(&SeenRequest) -> bool) {
+    fn assert_each(
+        &self,
+        expectation: &str,
+        hint: &str,
+        scope: Judged,
+        meets: impl Fn(&SeenRequest) -> bool,
+    ) {
         let what = match scope {
             Judged::Requests => "request",
             Judged::Calls | Judged::Conversations | Judged::AllCalls => "call",
@@ -161,16 +175,18 @@ impl Gateway {
         let judged: Vec<_> = seen.iter().filter(in_scope).collect();
         assert!(
             !judged.is_empty(),
-            "expected {what}s {expectation}, but the gateway saw none",
+            "the gateway saw no {what}, where some {expectation} were expected; \
+            take the client's base URL from `gateway.url(…)`",
         );
         let missed: Vec<_> = judged.iter().filter(|request| !meets(request)).collect();
         assert!(
             missed.is_empty(),
-            "{} of {} not {expectation}:{}",
+            "{} of {} {} not {expectation}; {hint}:{}",
             missed.len(),
-            match judged.len() {
-                1 => format!("1 {what} was"),
-                count => format!("{count} {what}s were"),
+            counted(judged.len(), what),
+            match missed.len() {
+                1 => "was",
+                _ => "were",
             },
             list(missed.iter().map(|request| **request)),
         );

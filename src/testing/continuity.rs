@@ -182,7 +182,7 @@ pub(super) struct Moved {
     pub back: bool,
 }
 
-/// The call's session contains another conversation that goes on as well.
+/// The call's session also contains another conversation that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sharing {
     /// The number of the call that the conversation began with.
@@ -263,6 +263,14 @@ impl Continuity {
         }
         self.remember(number, session, within, root, outline);
         judgement
+    }
+
+    /// Returns the call whose conversation a prompt in no session belongs to: the one that it
+    /// continues, or else the one whose answer it quotes.
+    pub fn belongs_to(&mut self, outline: &Outline) -> Option<u64> {
+        let within = hash_of(&None::<&str>);
+        let (continued, _) = self.predecessors(outline, within, None);
+        continued.or_else(|| self.quoted(outline, within, None).1)
     }
 
     /// Remembers what the model answered.
@@ -407,7 +415,7 @@ impl Continuity {
             .map(|number| (number, true))
     }
 
-    /// Returns the call that gave what the model says at a place, whatever comes before it.
+    /// Returns the call that gave what the model says at a place, without regard to what comes before it.
     fn by_answer(&self, place: &Place, search: &mut Search) -> Option<u64> {
         let mut other = None;
         for Sign { hash, weight } in place.said.signs() {

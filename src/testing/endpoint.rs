@@ -55,7 +55,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Returns the call that a path ends in, whatever comes before it.
+    /// Returns the call that a path ends in, with any beginning.
     pub fn at_end_of(path: &str) -> Option<Self> {
         let (before, last) = path.rsplit_once('/')?;
         let format = match last {

@@ -33,13 +33,13 @@ pub enum Failure {
     ModelUnavailable,
     /// 403 `FreeTierError`: free models are for OpenCode's own client alone.
     FreeTier,
-    /// 403 `EntitlementError`: the key's owner has no subscription to OpenCode Go. The next request
-    /// for Go's limits is refused as well as the next call, whichever comes first.
+    /// 403 `EntitlementError`: the key's owner has no subscription to OpenCode Go. A request for
+    /// Go's limits is also refused, if it comes before the call.
     Entitlement,
     /// 503 `api_error`: the gateway cannot route calls at the moment.
     Unavailable,
     /// 307 to this address, absolute or not, such as
-    /// [`Gateway::elsewhere`](super::Gateway::elsewhere), which is a non-target.
+    /// [`Gateway::elsewhere`](super::Gateway::elsewhere), which is no target.
     Redirect {
         /// The value of the header `location`.
         location: String,

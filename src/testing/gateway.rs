@@ -16,6 +16,48 @@ use super::state::State;
 use crate::target::{Target, implicit};
 
 /// A gateway on a free port of the loopback interface, which stops when it is dropped.
+///
+/// Give your client its [`url`](Self::url) as the base URL and [`KEY`](Self::KEY) as the key, run
+/// what the client does, and then ask the gateway:
+///
+/// ```
+/// use reqwest_opencode_session::testing::Gateway;
+/// use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession as _};
+///
+/// #[tokio::main]
+/// async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let gateway = Gateway::start()?;
+///     let builder = reqwest::Client::builder().no_proxy();
+///     let client = OpencodeSessionMiddleware::builder()
+///         .client_name("my-agent")
+///         .build()?
+///         .into_client(builder)?;
+///
+///     let session = Session::new();
+///     let call = client
+///         .post(gateway.url("/zen/go/v1/chat/completions"))
+///         .bearer_auth(Gateway::KEY)
+///         .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#);
+///     let answer = call.send().with_session(&session).await?;
+///
+///     assert_eq!(answer.status(), 200);
+///     gateway.assert_every_request_in(&session);
+///     gateway.assert_every_client_is("my-agent");
+///     Ok(())
+/// }
+/// ```
+///
+/// While it runs, its origin is a target of every middleware in the process, so the application
+/// under test needs no setting but the base URL. A client that uses a proxy from the environment
+/// needs `no_proxy()`, because the gateway is on this machine.
+///
+/// | to | call |
+/// |---|---|
+/// | see what came | [`requests`](Self::requests), [`take_requests`](Self::take_requests), [`escaped`](Self::escaped) |
+/// | let calls fail | [`fail_next`](Self::fail_next), [`fail_to`](Self::fail_to) |
+/// | script answers | [`reply_next`](Self::reply_next), [`reply_to`](Self::reply_to) |
+/// | declare a fork or an edit | [`expect_fork`](Self::expect_fork), [`expect_edit`](Self::expect_edit) |
+/// | choose models, keys, limits | [`builder`](Self::builder) |
 #[derive(Debug)]
 pub struct Gateway {
     // Dropped first: once the port is free, another server may take it.
@@ -69,8 +111,8 @@ impl Gateway {
         origin(self.address())
     }
 
-    /// Returns the URL of a path on another port of this gateway, a non-target, for a redirect off
-    /// the gateway.
+    /// Returns the URL of a path on another port of this gateway, which is no target, for a redirect
+    /// to another address.
     ///
     /// That port answers each request with 200 and records it in [`escaped`](Self::escaped).
     ///
@@ -213,8 +255,9 @@ impl Gateway {
         self.log.requests()
     }
 
-    /// Returns the requests that it has seen, and forgets them. None that comes meanwhile is lost.
-    /// Providers keep their caches, and a later call is still known to continue one of these.
+    /// Returns the requests that it has seen, and removes them in the same step, so that a request
+    /// that comes meanwhile is returned by the next call. Providers keep their caches, and a later
+    /// call is still known to continue one of these.
     pub fn take_requests(&self) -> Vec<SeenRequest> {
         self.log.take()
     }
@@ -262,7 +305,7 @@ impl GatewayBuilder {
         self
     }
 
-    /// Accepts another key as well, of another workspace.
+    /// Also accepts another key, of another workspace.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
@@ -282,7 +325,7 @@ impl GatewayBuilder {
     }
 
     /// Sets whether the gateway's origin is a target of every middleware in this process while it
-    /// runs, under `localhost` as well. The default is `true`; otherwise, it is a non-target.
+    /// runs, also under `localhost`. The default is `true`. With `false`, it plays a stranger.
     pub fn implicit_target(mut self, implicit: bool) -> Self {
         self.implicit_target = implicit;
         self

@@ -4,7 +4,7 @@
 //! Real clients send what other readers refuse:
 //!
 //! - **Half of a surrogate pair**, which is what `slice` leaves of an emoji, is read as U+FFFD. So
-//!   any two halves are equal, in keys as well.
+//!   any two halves are equal, also in keys.
 //! - **Depth** has no limit: nothing here is recursive, not even a destructor.
 //! - **A number** is the nearest 64-bit one, and `1e999` is infinite.
 //! - **A key that is repeated** has its last value, at its first place. Keys stay in the order of

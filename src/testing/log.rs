@@ -45,7 +45,7 @@ use super::seen::{Mark, SeenRequest, agent};
 /// # Rules
 ///
 /// A client sends the whole conversation with every call. So the prompts and the answers say which
-/// call belongs to which conversation, whatever the headers say.
+/// call belongs to which conversation, and not the headers.
 ///
 /// - **Missing, doubled and malformed** ids are marked when a call is recorded. A request that does
 ///   not ask a model, such as one for the list of models, needs no session, and never stands out. A
@@ -63,8 +63,8 @@ use super::seen::{Mark, SeenRequest, agent};
 ///   whether a text is a string or a list of one. If an answer agrees, other tools and another
 ///   system prompt make no difference; otherwise, they must be the same, or the messages must
 ///   contain one of the model. Claude Code's note for billing is no part of the system prompt.
-/// - **An answer that was given before** continues the conversation as well, whatever was cut in
-///   front of it, if it has 24 letters and digits, or is a tool call whose id is long, or two tool
+/// - **An answer that was given before** also continues the conversation, even if messages in front
+///   of it were cut, if it has 24 letters and digits, or is a tool call whose id is long, or two tool
 ///   calls with the same names and arguments. Only answers that were given count, never a client's
 ///   own examples.
 /// - **Moved** is a call that continues one of another session, unless one of the two sessions names
@@ -315,6 +315,43 @@ impl Log {
         let number = self.number();
         self.push(number, unrecorded, None);
         number
+    }
+
+    /// Reads a request without recording it. Returns it with the number of the call whose
+    /// conversation it belongs to, if it has no session: the one that it continues, or else the one
+    /// whose answer it quotes.
+    ///
+    /// A proxy can give such a call the session of that conversation.
+    ///
+    /// ```
+    /// use http::{Request, StatusCode};
+    /// use reqwest_opencode_session::testing::record::{Answer, Log};
+    ///
+    /// let log = Log::default();
+    /// let question = r#"{"role": "user", "content": "Where is the sea?"}"#;
+    /// let (head, ()) = Request::post("/zen/go/v1/chat/completions")
+    ///     .header("x-opencode-session", "one")
+    ///     .body(())?
+    ///     .into_parts();
+    /// let number = log.record(&head, format!(r#"{{"messages": [{question}]}}"#));
+    /// let mut answer = Answer::with_status(StatusCode::OK);
+    /// answer.text = Some("There.".to_owned());
+    /// log.answer(number, &answer);
+    ///
+    /// let said = r#"{"role": "assistant", "content": "There."}"#;
+    /// let (head, ()) = Request::post("/zen/go/v1/chat/completions").body(())?.into_parts();
+    /// let body = format!(r#"{{"messages": [{question}, {said}, {question}]}}"#);
+    /// assert_eq!(log.look_up(&head, body).1, Some(number));
+    /// # Ok::<(), http::Error>(())
+    /// ```
+    pub fn look_up(&self, head: &Parts, body: impl Into<Bytes>) -> (SeenRequest, Option<u64>) {
+        let Unrecorded { request, prompt } = Unrecorded::read(head, Some(body.into()));
+        let prompt = prompt.filter(|_| request.session.is_none() && request.asks_a_model());
+        let belongs_to = prompt.and_then(|prompt| {
+            let mut records = self.records();
+            records.continuity.belongs_to(&prompt.outline)
+        });
+        (request, belongs_to)
     }
 
     /// Returns the number of a request that is about to be recorded.

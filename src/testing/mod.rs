@@ -1,43 +1,10 @@
 //! The test gateway, to test a client against.
 //!
 //! [`Gateway`] answers like OpenCode Zen and Go, on a free port of the loopback interface. It
-//! refuses what the real one refuses, picks providers as the real one does, and reports which
-//! request came in which session. So a test of your own client finds the call path that forgets the
-//! session:
-//!
-//! ```
-//! use reqwest_opencode_session::testing::Gateway;
-//! use reqwest_opencode_session::{OpencodeSessionMiddleware, Session, WithSession};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let gateway = Gateway::start()?;
-//! let client = OpencodeSessionMiddleware::builder()
-//!     .client_name("my-agent")
-//!     .target(gateway.target())
-//!     .build()?
-//!     .into_client(reqwest::Client::builder().no_proxy())?;
-//!
-//! let session = Session::new();
-//! async {
-//!     // Here, your agent does everything that it does in a conversation.
-//!     let response = client
-//!         .post(gateway.url("/zen/go/v1/chat/completions"))
-//!         .bearer_auth(Gateway::KEY)
-//!         .body(r#"{"model": "kimi-k3", "messages": [{"role": "user", "content": "Hello"}]}"#)
-//!         .send()
-//!         .await?;
-//!     assert_eq!(response.status(), 200);
-//!     Ok::<(), reqwest_middleware::Error>(())
-//! }
-//! .with_session(session.clone())
-//! .await?;
-//!
-//! gateway.assert_every_request_in(&session);
-//! gateway.assert_every_client_is("my-agent");
-//! # Ok(())
-//! # }
-//! ```
+//! refuses the same calls and picks providers by the same rule, and it reports which request came in
+//! which session. So a test of your own client finds the call that forgets the session.
+//! [`Gateway`] begins with an example, and the [recipe](crate::docs::recipes::testing) is a whole
+//! test.
 //!
 //! # What it is faithful to
 //!
@@ -63,7 +30,7 @@
 //!   that leaves before the answer has none of them, and one that leaves in the middle of a stream
 //!   has what came until then. A client that stops at the end of a stream, such as `[DONE]`, has all,
 //!   though the cost comes behind it.
-//! - **Bounds**: it serves several calls at once, and keeps no more than its [`Limits`] allow.
+//! - **Limits**: it serves several calls at once, and keeps no more than its [`Limits`] allow.
 //!
 //! Its answers have no meaningful text unless you set a [`Reply`], but no two have the same: each
 //! begins and ends with its call's number.
@@ -73,10 +40,9 @@
 //! [`Gateway::requests`] returns the calls, with what each of them asked for, how it was answered,
 //! and what [stands out](Mark) in its session: that it is missing, that it moved, or that several
 //! conversations share it. The assertions of [`Gateway`] fail with a list of these calls. They are
-//! recorded in a [`Log`](record::Log), which a proxy in front of the real gateway can keep as well.
+//! recorded in a [`Log`](record::Log), which a proxy in front of the real gateway can also keep.
 
 mod answer;
-mod assertions;
 mod cache;
 mod continuity;
 mod endpoint;
@@ -94,6 +60,8 @@ mod routing;
 mod seen;
 mod server;
 mod state;
+// Last, so that `start` comes first on the page of `Gateway`.
+mod assertions;
 
 pub use self::failure::Failure;
 pub use self::gateway::{Gateway, GatewayBuilder};
@@ -103,8 +71,8 @@ pub use self::reply::Reply;
 pub use self::routing::Provider;
 pub use self::seen::{Mark, SeenRequest};
 
-/// For a program that keeps a record of calls itself, such as a proxy in front of the real gateway.
-/// Tests of a client do not need it: [`Gateway`] keeps one for them.
+/// The record of calls, for a program that keeps one itself, such as a proxy in front of the real
+/// gateway. Tests of a client do not need it: [`Gateway`] keeps one for them.
 pub mod record {
     pub use super::answer::{Answer, End, ToolCall, Usage};
     pub use super::log::{Changes, Log};

@@ -95,7 +95,7 @@ impl Outcome {
         let message = "Inference routing is unavailable. Please retry later.";
         let body = format!(r#"{{"error":{}}}"#, error(kind, message));
         Self::refusal(StatusCode::SERVICE_UNAVAILABLE, kind, message, body)
-            .and([("cache-control", "no-store")])
+            .with_headers([("cache-control", "no-store")])
     }
 
     /// Returns the answer to a body that is not JSON.
@@ -117,7 +117,7 @@ impl Outcome {
         // What the real gateway answers is not known; this one makes Codex go on by HTTP at once.
         let status = StatusCode::UPGRADE_REQUIRED;
         let message = "There is no WebSocket here: send the call with POST.";
-        Self::error(status, "UpgradeRequired", message).and([("upgrade", "HTTP/1.1")])
+        Self::error(status, "UpgradeRequired", message).with_headers([("upgrade", "HTTP/1.1")])
     }
 
     pub fn too_large(limit: usize) -> Self {
@@ -139,16 +139,16 @@ impl Outcome {
             answer: Answer::with_status(StatusCode::OK),
             ..Self::default()
         };
-        outcome.for_any_origin().and(headers)
+        outcome.for_any_origin().with_headers(headers)
     }
 
     /// Lets a page of any origin read the answer.
     pub fn for_any_origin(self) -> Self {
-        self.and([("access-control-allow-origin", "*")])
+        self.with_headers([("access-control-allow-origin", "*")])
     }
 
     /// Adds headers. A value that no header can have is left out.
-    pub fn and<const N: usize>(mut self, headers: [(&'static str, &str); N]) -> Self {
+    pub fn with_headers<const N: usize>(mut self, headers: [(&'static str, &str); N]) -> Self {
         for (name, value) in headers {
             if let Ok(value) = HeaderValue::from_str(value) {
                 self.headers.insert(HeaderName::from_static(name), value);

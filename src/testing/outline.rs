@@ -429,7 +429,7 @@ impl Words {
     }
 }
 
-/// Returns a hash of a message that the model did not say, whatever the order of its keys.
+/// Returns a hash of a message that the model did not say, without regard to the order of its keys.
 fn of_message(message: Value<'_>) -> u64 {
     let is_string = message.as_str().is_some();
     let kind = match message.get("role").as_str() {

@@ -4,7 +4,7 @@
 ///
 /// The gateway takes those of the lowest priority, repeats each by its weight, and uses the
 /// session's hash as an index into that list. A provider that answered the session before goes
-/// first. Budgets and speed, which the real gateway looks at as well, are left out.
+/// first. Budgets and speed, which the real gateway also looks at, are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Provider {
     pub(super) name: String,

@@ -114,7 +114,7 @@ pub enum Mark {
         /// the conversation goes back and forth between sessions.
         back: bool,
     },
-    /// Its session contains another conversation as well.
+    /// Its session also contains another conversation.
     Shared {
         /// The number of the request that its conversation began with.
         conversation: u64,
@@ -134,8 +134,8 @@ pub enum Mark {
         /// The session of that request.
         session: String,
     },
-    /// It is in [`Session::process`](crate::Session), the session of the whole process: right for a
-    /// program with one conversation, wrong for a server. Not a [fault](Self::is_fault) in itself.
+    /// It is in [`Session::process`](crate::Session), the process-wide session. This suits a
+    /// program with one conversation, and no server. It is not a [fault](Self::is_fault) in itself.
     ProcessSession,
 }
 
@@ -212,7 +212,7 @@ impl fmt::Display for Mark {
                 "quotes the answer to #{call}, which was in session {session}: \
                 a helper call outside of that session, or a text that was passed on"
             ),
-            Self::ProcessSession => f.write_str("in the process's session"),
+            Self::ProcessSession => f.write_str("in the process-wide session"),
         }
     }
 }

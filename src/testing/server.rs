@@ -87,7 +87,7 @@ impl Server {
         })
     }
 
-    /// Answers on another address as well, until the server stops.
+    /// Also answers on another address, until the server stops.
     pub fn serve_also(&self, address: SocketAddr, service: Service) -> io::Result<SocketAddr> {
         let (listener, address) = listen(address)?;
         self.runtime.spawn(serve(listener, Arc::new(service)));

@@ -279,7 +279,7 @@ impl State {
             false => Outcome::json(&completion.json()),
         };
         if endpoint.family == Family::Inference {
-            outcome = outcome.and([
+            outcome = outcome.with_headers([
                 ("x-opencode-log-id", &format!("log_{number}")),
                 ("x-opencode-endpoint-id", &provider),
                 ("x-opencode-upstream-model-id", &id.model),
@@ -306,7 +306,7 @@ impl State {
 
     fn model(&self, request: &SeenRequest) -> Result<String, Box<Outcome>> {
         let model = request.model.as_ref();
-        let model = model.ok_or_else(|| model_error("The body names no `model`."))?;
+        let model = model.ok_or_else(|| model_error("The body has no `model`."))?;
         match &self.models {
             Some(models) if !models.contains(model) => {
                 Err(model_error(&format!("Model {model} is not supported.")))

@@ -161,3 +161,41 @@ fn sessions_and_ids_are_as_small_as_a_pointer_and_a_header_value() {
     assert_eq!(size_of::<SessionId>(), size_of::<http::HeaderValue>());
     assert_eq!(size_of::<TurnId>(), size_of::<http::HeaderValue>());
 }
+
+/// As `main` prints it: by `Debug`.
+#[test]
+fn an_error_that_main_returns_says_what_to_do() {
+    let printed = |error: Box<dyn std::error::Error>| format!("Error: {error:?}");
+    let strict = OpencodeSessionMiddleware::builder()
+        .fallback(Fallback::Reject)
+        .build()
+        .unwrap();
+    let call = "https://opencode.ai/zen/go/v1/messages";
+    let url = http::Uri::from_static(call);
+    let missing = strict.headers_for(&url).unwrap_err();
+    let builder = reqwest::Client::new().post(call);
+    let plain = builder.opencode_session(&strict).unwrap_err();
+    let broken = reqwest::Client::new().post("opencode.ai");
+    let broken = broken.opencode_session(&strict).unwrap_err();
+    let stranger = http::Uri::from_static("https://example.com");
+    let refused = strict.check_redirect(&[url], &stranger).unwrap_err();
+    let id = "an id\n".parse::<SessionId>().unwrap_err();
+    let target = "opencode.ai".parse::<Target>().unwrap_err();
+    let setting = OpencodeSessionMiddleware::builder().client_name("");
+    let setting = setting.build().unwrap_err();
+    for (error, says) in [
+        (
+            missing.into(),
+            "run the call inside `.with_session(session)`",
+        ),
+        (plain.into(), "run the call inside `.with_session(session)`"),
+        (Box::from(broken), "check its URL and headers"),
+        (refused.into(), "add it as a `Target`"),
+        (id.into(), "derives a valid id from any text"),
+        (target.into(), "write it as in `https://opencode.ai`"),
+        (setting.into(), "give it 1 to 128 visible ASCII characters"),
+    ] {
+        let printed = printed(error);
+        assert!(printed.lines().next().unwrap().contains(says), "{printed}");
+    }
+}

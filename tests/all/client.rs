@@ -118,7 +118,7 @@ fn the_builder_refuses_bad_values_and_says_which() {
         ),
         (
             builder().project("/home/me\n"),
-            "`project` was refused: character 9 of the value is '\\n'",
+            "`project` was refused: trim the value: character 9 of the value is '\\n'",
         ),
         (
             builder().user_agent("x".repeat(129)),
@@ -126,7 +126,7 @@ fn the_builder_refuses_bad_values_and_says_which() {
         ),
         (
             builder().user_agent("agent/1 "),
-            "`user_agent` was refused: character 8 of the value is ' '",
+            "`user_agent` was refused: trim the value: character 8 of the value is ' '",
         ),
         // The first bad value is named, and a later good one does not hide it.
         (
@@ -135,7 +135,7 @@ fn the_builder_refuses_bad_values_and_says_which() {
         ),
         (
             builder().target("opencode.ai").client_name(""),
-            "a target was refused: the target names no scheme",
+            "a target was refused: the target has no scheme",
         ),
         (builder().targets::<Target>([]), "`targets` is empty"),
     ] {

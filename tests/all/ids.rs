@@ -230,10 +230,10 @@ fn the_errors_say_what_to_do() {
     );
     assert_eq!(
         message("the-id-in-a-file\n"),
-        "character 17 of the value is '\\n', so trim the value"
+        "trim the value: character 17 of the value is '\\n'"
     );
     assert_eq!(
         message(""),
-        "the value is empty; it must have 1 to 128 visible ASCII characters"
+        "the value is empty; give it 1 to 128 visible ASCII characters"
     );
 }

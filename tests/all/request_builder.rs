@@ -142,7 +142,10 @@ fn a_builders_own_error_is_told_from_a_missing_session() {
     {
         let refused = |builder: B| builder.opencode_session(&rejecting()).err().unwrap();
         let error = refused(of_builder);
-        assert_eq!(error.to_string(), "the request could not be built");
+        assert_eq!(
+            error.to_string(),
+            "reqwest could not build the request; check its URL and headers"
+        );
         assert!(error.source().unwrap().is::<reqwest::Error>());
         let RequestBuilderError::Build(error) = error else {
             panic!("{error:?}");

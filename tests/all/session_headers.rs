@@ -549,10 +549,10 @@ fn a_target_is_a_string_or_a_map_of_its_origin_and_its_header() {
 #[test]
 fn what_is_written_wrong_is_refused_with_the_reason() {
     for (written, complaint) in [
-        (json!("opencode.ai"), "names no scheme"),
+        (json!("opencode.ai"), "has no scheme"),
         (
             json!({"origin": "opencode.ai", "session_header": "x-own"}),
-            "names no scheme",
+            "has no scheme",
         ),
         (
             json!({"origin": "https://a.test", "session_header": "cookie"}),

@@ -1,6 +1,6 @@
 //! A forwarding proxy that keeps its tenants' conversations apart.
 //!
-//! It takes the session from whichever header the client used, and derives another one from it, so
+//! It takes the session from any header that clients use for it, and derives another one from it, so
 //! that OpenCode learns nothing from it and no two tenants ever share one. Then it streams the
 //! answer back.
 //!
@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use reqwest_middleware::ClientWithMiddleware;
 use reqwest_opencode_session::{Fallback, OpencodeSessionMiddleware, Session};
 
-/// The headers that are forwarded as they came. All others, and whatever they reveal, stay here.
+/// The headers that are forwarded as they came. All others, and what they reveal, stay here.
 const FORWARDED: [HeaderName; 2] = [ACCEPT, CONTENT_TYPE];
 
 /// The settings of a proxy.
@@ -30,7 +30,7 @@ pub struct Settings {
     pub upstream: String,
     /// The key that is valid there.
     pub key: String,
-    /// Without it, nobody can tell which tenant's id became which session.
+    /// A reader of it can work out which session a tenant's id became.
     pub secret: String,
     /// The tenants' names, by the keys that they send.
     pub tenants: HashMap<String, String>,

@@ -68,7 +68,7 @@ for (const look of LOOKS) {
     it("shows a conversation with its calls, turns, subagent, cached share and cost", async () => {
       work = await agent(gateway, "Find out why the login test is flaky, and fix it.");
       const conversation = rows(page, "conversations")
-        .filter({ hasText: "Find out why the login test" });
+        .filter({ hasText: "A flaky test" });
       await until(page, () => document.querySelectorAll("#conversations .nested").length === 1);
       // Three turns of two calls, and the title.
       await conversation.locator(".calls").getByText("7 calls").waitFor({ state: "attached" });
@@ -79,8 +79,11 @@ for (const look of LOOKS) {
 
       const parent = rows(page, "conversations").locator("a");
       const links = await parent.evaluateAll((all) => all.map(({ hash }) => hash));
-      const at = links.indexOf(`#/conversation/${work.conversation.session}`);
-      assert.equal(links[at + 1], `#/conversation/${work.helper.session}`, "below its parent");
+      const { conversations } = await gateway.state();
+      const link = ({ session }) =>
+        `#/conversation/${conversations.find((found) => found.session === session).id}`;
+      const at = links.indexOf(link(work.conversation));
+      assert.equal(links[at + 1], link(work.helper), "below its parent");
       for (const part of [".calls", ".turns", ".cached", ".cost", ".session"]) {
         assert.ok(await conversation.locator(part).isVisible(), part);
       }
@@ -105,7 +108,7 @@ for (const look of LOOKS) {
       const reasons = {
         missed: [/^No session$/, "No session", 1],
         moved: [/^Moved: it continues #\d+, which was in session …\w{8}/, "Moved", 1],
-        shared: [/^Shared: its session contains the conversation that began with #/, "Shared", 1],
+        shared: [/^Shared: its session contains the conversation that began with #/, "Shared", 2],
         doubled: [/^The session header appears more than once$/, "Doubled or malformed", 2],
         malformed: [/^The session is not an id of 1 to 128 visible/, "Doubled or malformed", 2],
         refused: [/^Refused: 401 AuthError$/, "Refused", 2],
@@ -124,8 +127,8 @@ for (const look of LOOKS) {
         await isLong(length);
       }
       await chip("All").click();
-      await isLong(6);
-      await until(page, () => document.title === "(6) opencode-gateway");
+      await isLong(7);
+      await until(page, () => document.title === "(7) opencode-gateway");
       const places = await page.evaluate(() => ["standouts", "conversations", "calls"]
         .map((id) => document.getElementById(id).getBoundingClientRect().top));
       assert.deepEqual(places, places.toSorted((a, b) => a - b));
@@ -159,6 +162,10 @@ for (const look of LOOKS) {
       await row(page, "standouts", numbers.moved).click();
       const moved = page.getByRole("dialog", { name: `Call ${numbers.moved}` });
       await moved.getByText("Moved: it continues").waitFor();
+      // Both calls prove it, each with its words.
+      const proof = moved.locator(".proof blockquote");
+      assert.deepEqual(await proof.allTextContents(), Array(2).fill(
+        "The test waits for a fixed port. I let the system choose one."));
       for (const tool of ["read_file", "write_file", "run_tests"]) {
         assert.ok(await moved.locator(".tools").getByText(tool).isVisible());
       }
@@ -167,8 +174,16 @@ for (const look of LOOKS) {
         await moved.getByRole("button", { name: `Copy the ${name}` }).click();
         assert.equal(await clipboard(page), id);
       }
-      await page.goBack();
-      await moved.waitFor({ state: "hidden" });
+      await moved.getByRole("link", { name: "its conversation" }).click();
+      const thread = page.getByRole("dialog", { name: "Refactor the parser" });
+      await thread.getByText(/^turn 1, from call \d+, in/).waitFor();
+      await thread.getByText(/^turn 2, from call \d+, in/).waitFor();
+      await isSound(page);
+      await page.keyboard.press("Escape");
+      await thread.waitFor({ state: "hidden" });
+      const moves = rows(page, "conversations").filter({ hasText: "Refactor the parser" });
+      assert.match(await moves.locator(".moves").textContent(),
+        /^turn 1 in …\w{8}, turn 2 in …\w{8}$/);
     });
 
     it("searches, and says where there is nothing", async () => {
@@ -233,7 +248,7 @@ describe("the page", () => {
       await page.locator("#standouts").getByText(/<img src=x/).first().waitFor();
       await page.locator("#conversations").getByText(`${evil}prompt`).waitFor();
       for (const hash of [`#/call/${number - 1}`, `#/call/${number}`,
-        `#/conversation/${encodeURIComponent(headers["x-opencode-session"])}`]) {
+        `#/conversation/${number - 1}`]) {
         await page.evaluate((hash) => { location.hash = hash; }, hash);
         await page.getByRole("dialog").getByText(`${evil}prompt`).first().waitFor();
         await isSound(page);

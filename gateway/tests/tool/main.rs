@@ -1,5 +1,6 @@
 //! The program `opencode-gateway`, run as its users run it.
 
+mod add_session;
 mod agent;
 mod arguments;
 mod check;

@@ -89,7 +89,7 @@ fn a_signal_ends_it_with_a_summary() {
             .collect();
         for row in [
             ["calls", "3"],
-            ["conversations", "2"],
+            ["conversations", "1"],
             ["without a session", "1"],
             ["moved to another session", "1"],
             ["refused", "1"],

@@ -117,7 +117,8 @@ fn calls_that_stand_out_are_never_dropped_before_others() {
 
 #[test]
 fn a_conversation_has_its_turns_subagents_tokens_and_title() {
-    let program = Program::start([""; 0]);
+    let replies = ["--reply", "title:\"The coast\"", "--reply", "There."];
+    let program = Program::start(replies);
     let caller = Caller::new(&program);
     let title = json!({"model": "glm-5.2",
         "messages": [{"role": "user", "content": "Generate a title for it"}]});
@@ -147,11 +148,14 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
     };
     assert_eq!(child["session"], "child");
     assert_eq!(child["parent"], "main");
-    assert_eq!(main["subagents"], json!(["child"]));
+    assert_eq!(
+        (&main["children"], &child["under"]),
+        (&json!([4]), &json!(1))
+    );
     assert_eq!(main["client"], "my-agent");
     assert_eq!([&main["calls"], &main["turns"]], [3, 2]);
-    assert_eq!([&main["first"], &main["last"]], [1, 3]);
-    assert_eq!(main["title"], "Where is the sea?");
+    assert_eq!([&main["id"], &main["last"]], [1, 3]);
+    assert_eq!(main["title"], "The coast");
     assert_eq!(main["stand_out"], 0);
     let shares = main["shares"].as_array().unwrap();
     assert_eq!(shares.len(), 3);
@@ -160,12 +164,12 @@ fn a_conversation_has_its_turns_subagents_tokens_and_title() {
     assert!(main["cached_tokens"].as_u64() < main["prompt_tokens"].as_u64());
 
     // A conversation is listed with its subagents, and a subagent with the session that started it.
-    for (session, family) in [
-        ("main", json!(["main", "child"])),
-        ("child", json!(["child", "main"])),
-        ("nobody", json!([])),
+    for (id, family) in [
+        (1, json!(["main", "child"])),
+        (4, json!(["child", "main"])),
+        (2, json!([])),
     ] {
-        let found = program.data(&format!("/api/conversations?session={session}"));
+        let found = program.data(&format!("/api/conversations?conversation={id}"));
         let found = found["conversations"].as_array().unwrap().iter();
         let sessions: Vec<_> = found.map(|found| found["session"].clone()).collect();
         assert_eq!(Value::from(sessions), family);
@@ -213,8 +217,34 @@ fn calls_are_listed_by_the_reason_for_which_they_stand_out() {
         assert_eq!(numbers(&listed["calls"]), expected, "{reason}");
     }
     // Both calls without a session count for the conversation that they continue.
-    let found = program.data("/api/conversations?session=one");
+    let found = program.data("/api/conversations?conversation=1");
     assert_eq!(found["conversations"][0]["missed"], 2);
+    let own = program.data("/api/calls?conversation=1");
+    assert_eq!(numbers(&own["calls"]), [4, 3, 2, 1]);
+    let where_it_was = json!([
+        {"session": "one", "turn": 1, "call": 1},
+        {"session": null, "turn": 1, "call": 2},
+        {"session": "two", "turn": 1, "call": 4},
+    ]);
+    assert_eq!(found["conversations"][0]["stretches"], where_it_was);
+    let moved = program.data("/api/calls/4");
+    assert_eq!(
+        moved["marks"][0]["proof"],
+        json!([
+            {"call": 1, "session": "one", "what": "was answered", "words": "a"},
+            {"call": 4, "session": "two", "what": "goes on after", "words": "a"},
+        ])
+    );
+    // Both conversations that share a session have a row of their own.
+    let ids = |session: &str| {
+        let found = program.data(&format!("/api/conversations?q={session}"));
+        let found = found["conversations"].as_array().unwrap().iter();
+        found
+            .map(|found| found["id"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("three"), [8, 6]);
+    assert_eq!(ids("question"), [0; 0]);
 }
 
 #[test]

@@ -717,7 +717,7 @@ async fn a_request_to_a_path_of_no_calls_is_no_call_whatever_its_answer() {
         assert_eq!(seen.marks, [], "{seen}");
     }
     let message = message_of(|| gateway.assert_no_session_missing());
-    assert!(message.contains("saw none"), "{message}");
+    assert!(message.contains("saw no call"), "{message}");
 }
 
 #[tokio::test]
@@ -973,7 +973,7 @@ async fn a_reply_can_be_a_text_or_the_call_of_a_tool() {
 }
 
 #[tokio::test]
-async fn faults_happen_in_the_order_in_which_they_were_told_and_as_often() {
+async fn failures_happen_in_the_order_in_which_they_were_told_and_as_often() {
     let gateway = start();
     gateway.fail_next(2, Failure::Status(StatusCode::TOO_MANY_REQUESTS));
     gateway.fail_next(1, Failure::Status(StatusCode::BAD_GATEWAY));
@@ -1236,7 +1236,7 @@ async fn a_reply_for_a_kind_of_call_leaves_the_line_to_the_others() {
 }
 
 #[tokio::test]
-async fn faults_have_the_shapes_of_the_real_ones() {
+async fn failures_have_the_shapes_of_the_real_ones() {
     let gateway = start();
     let wait = Duration::from_secs(7);
     let of = |status| Failure::Status(StatusCode::from_u16(status).unwrap());

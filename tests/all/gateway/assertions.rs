@@ -15,11 +15,15 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     let id = session.id();
     assert_eq!(
         message_of(|| gateway.assert_every_request_in(&session)),
-        format!("expected requests in session {id}, but the gateway saw none")
+        format!(
+            "the gateway saw no request, where some in session {id} were expected; \
+             take the client's base URL from `gateway.url(…)`"
+        )
     );
     assert_eq!(
         message_of(|| gateway.assert_no_session_missing()),
-        "expected calls in a session, but the gateway saw none"
+        "the gateway saw no call, where some in a session were expected; \
+         take the client's base URL from `gateway.url(…)`"
     );
 
     chat_in(&gateway, id.as_ref(), &json!({"model": "m"})).await;
@@ -28,7 +32,7 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     assert_eq!(
         message_of(|| gateway.assert_every_client_is("my-agent")),
         format!(
-            "1 of 1 request was not from client my-agent:\
+            "1 of 1 request was not from client my-agent; set it with `client_name`:\
              \n  #1 call: no prompt, m, no messages, no tools: \
              POST /zen/go/v1/chat/completions in session {id}, answered 200 OK"
         )
@@ -53,7 +57,7 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     assert_eq!(
         message_of(|| gateway.assert_every_request_in(&session)),
         format!(
-            "2 of 3 requests were not in session {id}:\
+            "2 of 3 requests were not in session {id}; run each inside `.with_session(&session)`:\
              \n  #2 call: no prompt, m, no messages, no tools: \
              POST /zen/go/v1/chat/completions in session another, answered 200 OK\
              \n  {missed}"
@@ -61,7 +65,9 @@ async fn an_assertion_that_fails_names_the_calls_that_missed() {
     );
     assert_eq!(
         message_of(|| gateway.assert_no_session_missing()),
-        format!("1 of 3 calls were not in a session:\n  {missed}")
+        format!(
+            "1 of 3 calls was not in a session; run each inside `.with_session(session)`:\n  {missed}"
+        )
     );
 }
 
@@ -112,7 +118,9 @@ async fn doubled_and_malformed_ids_are_no_sessions() {
     }
     let message = message_of(|| gateway.assert_no_session_missing());
     assert!(
-        message.starts_with("6 of 6 calls were not in a session:"),
+        message.starts_with(
+            "6 of 6 calls were not in a session; run each inside `.with_session(session)`:"
+        ),
         "{message}"
     );
     assert!(
@@ -144,7 +152,7 @@ async fn a_redirect_off_the_gateway_is_seen_where_it_leads() {
     assert_eq!(gateway.escaped()[0].session.as_deref(), Some("s"));
     let message = message_of(|| gateway.assert_no_request_escaped());
     assert!(
-        message.starts_with("1 request followed a redirect off the gateway:\n  #1 call"),
+        message.starts_with("give the client `redirect_policy`: 1 request followed a redirect to another address:\n  #1 call"),
         "{message}"
     );
 }
@@ -199,7 +207,7 @@ async fn a_failure_or_a_reply_that_no_call_met_is_named_with_its_line() {
     let at = |offset: u32| format!("{}:{}:", file!(), line + offset);
     let message = message_of(|| gateway.assert_every_failure_used());
     for part in [
-        "no call met these:\n  fail_next at ".to_owned(),
+        "make calls that meet these, or set fewer: no call met\n  fail_next at ".to_owned(),
         at(1),
         ": Status(503), 2 times\n  fail_to at ".to_owned(),
         at(7),

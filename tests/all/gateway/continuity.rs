@@ -116,7 +116,9 @@ async fn one_id_that_is_pinned_over_several_conversations_is_found() {
     assert_eq!(marked(log), [(5, shared(4, 1)), (8, shared(7, 1))]);
     let message = message_of(|| gateway.assert_conversations_keep_their_session());
     assert!(
-        message.starts_with("2 of 9 calls were not in their conversation's own session:"),
+        message.starts_with(
+            "2 of 9 calls were not in the session of their conversation; keep one session"
+        ),
         "{message}"
     );
     assert!(
@@ -724,7 +726,7 @@ async fn a_call_in_the_session_of_the_process_is_named() {
     assert!(!seen.has_fault() && !seen.stands_out());
     let message = message_of(|| gateway.assert_no_fallback());
     assert!(
-        message.starts_with("1 of 1 call was not in a session of their own"),
+        message.starts_with("1 of 1 call was not in a session other than the process-wide one; run each conversation"),
         "{message}"
     );
 }

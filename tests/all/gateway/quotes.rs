@@ -235,7 +235,8 @@ async fn an_assertion_fails_on_a_quotation_only_if_it_is_about_quotations() {
     let prompt = |text: &str| json!({"model": "m", "messages": [user(text)]});
     assert_eq!(
         message_of(|| gateway.assert_no_quotes()),
-        "expected calls free of other sessions' answers, but the gateway saw none"
+        "the gateway saw no call, where some free of other sessions' answers were expected; \
+         take the client's base URL from `gateway.url(…)`"
     );
     let answer: serde_json::Value = chat_in(&gateway, "x", &prompt("Hello"))
         .await
@@ -248,7 +249,8 @@ async fn an_assertion_fails_on_a_quotation_only_if_it_is_about_quotations() {
     gateway.assert_conversations_keep_their_session();
     gateway.assert_no_session_missing();
     let message = message_of(|| gateway.assert_no_quotes());
-    let begins = "1 of 2 calls were not free of other sessions' answers:\n  #2 summary";
+    let begins = "1 of 2 calls was not free of other sessions' answers; run helper calls in the session of \
+                  the conversation that they quote:\n  #2 summary";
     assert!(message.starts_with(begins), "{message}");
     gateway.expect_fork("x", "y");
     gateway.assert_no_quotes();

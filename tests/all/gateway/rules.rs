@@ -586,7 +586,7 @@ async fn a_call_that_cannot_be_read_is_said_and_not_judged() {
         message_of(|| gateway.assert_conversations_keep_their_session()),
         message_of(|| gateway.assert_no_quotes()),
     ] {
-        assert!(message.starts_with("1 of 2 calls were not"), "{message}");
+        assert!(message.starts_with("1 of 2 calls was not"), "{message}");
         assert!(
             message.ends_with("; its prompt could not be read"),
             "{message}"

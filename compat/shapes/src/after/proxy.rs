@@ -10,7 +10,7 @@ pub struct Proxy {
     pub http: ClientWithMiddleware,
     pub url: String,
     pub key: String,
-    /// Whoever knows it can work out which session a tenant's id became.
+    /// A reader of it can work out which session a tenant's id became.
     pub secret: String,
 }
 
