@@ -304,10 +304,12 @@ impl Made {
     }
 }
 
-/// How many clients are played.
+/// The seeds of the clients that are played. `PROPTEST_CASES` says how many, and `SEED` names the
+/// first one.
 fn seeds() -> impl Iterator<Item = u64> {
-    let count = std::env::var("PROPTEST_CASES").ok();
-    0..count.and_then(|count| count.parse().ok()).unwrap_or(200)
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let first = number("SEED").unwrap_or_default();
+    first..first + number("PROPTEST_CASES").unwrap_or(200)
 }
 
 #[test]
@@ -361,10 +363,8 @@ fn the_id_of_one_call_that_changes_is_told_by_it_or_by_the_call_that_goes_on_fro
         }
     }
     // What cannot be told is the exception.
-    assert!(
-        here > 3 * later && 4 * (here + later) > 3 * (here + later + nowhere),
-        "{here}, {later}, {nowhere}"
-    );
+    let most = here > 3 * later && 4 * (here + later) > 3 * (here + later + nowhere);
+    assert!(most || seeds().count() < 200, "{here}, {later}, {nowhere}");
 }
 
 #[test]
@@ -405,5 +405,5 @@ fn two_conversations_in_one_session_are_told_if_both_go_on_under_one_system_prom
         });
         assert!(found, "{seed}: {} and {}", one.session, other.session);
     }
-    assert!(told > 20, "{told}");
+    assert!(told > 20 || seeds().count() < 200, "{told}");
 }

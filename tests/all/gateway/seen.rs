@@ -1,6 +1,7 @@
 //! What is seen of a call: what it asks for, what it is named, and how it ended.
 
 use http::{Method, StatusCode};
+use proptest::prelude::*;
 use reqwest_opencode_session::testing::record::{Answer, Log};
 use reqwest_opencode_session::testing::{Gateway, SeenRequest};
 use serde_json::{Value, json};
@@ -306,5 +307,36 @@ fn a_call_that_was_answered_with_an_error_was_refused_and_stands_out() {
             (refused, refused),
             "{seen}"
         );
+    }
+}
+
+proptest! {
+    #[test]
+    fn first_words_have_at_most_120_characters_and_an_ellipsis(
+        words in prop::collection::vec("\\PC{0,150}|[a-zé]{100,130}|\\s{0,3}", 0..5),
+    ) {
+        let text = words.join(" ");
+        let log = Log::default();
+        let body = json!({
+            "model": "m",
+            "system": [{"type": "text", "text": text}, {"type": "text", "text": text}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": text}]}],
+        });
+        let number = record(&log, Method::POST, CHAT, &body.to_string());
+        let seen = log.get(number).unwrap();
+        for shown in [&seen.system, &seen.prompt].into_iter().flatten() {
+            let length = shown.chars().count();
+            prop_assert!(length <= 121, "{length}: {shown}");
+            prop_assert!(length <= 120 || shown.ends_with('…'), "{length}: {shown}");
+        }
+        // Nothing is cut that fits.
+        let whole = text.split(|c: char| c.is_whitespace() || c.is_control());
+        let whole: Vec<_> = whole.filter(|word| !word.is_empty()).collect();
+        let whole = whole.join(" ");
+        let shown = seen.prompt.unwrap_or_default();
+        match whole.chars().count() <= 120 {
+            true => prop_assert_eq!(shown, whole),
+            false => prop_assert!(whole.starts_with(shown.trim_end_matches('…'))),
+        }
     }
 }
