@@ -141,7 +141,10 @@ async fn run(options: Options) -> Result<u8> {
     if !options.check {
         voice.say(&welcome);
     }
-    let journal = Journal::new(service.log.clone(), Rules::new(&options.allow));
+    let journal = Journal::new(
+        service.log.clone(),
+        Rules::new(&options.allow).denying(&options.deny),
+    );
     let (changes, _) = broadcast::channel(16);
     let page = Page {
         journal: journal.clone(),

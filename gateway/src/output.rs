@@ -43,7 +43,7 @@ impl Output {
         Ok(Self {
             terminal,
             json,
-            rules: Rules::new(&options.allow),
+            rules: Rules::new(&options.allow).denying(&options.deny),
         })
     }
 

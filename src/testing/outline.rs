@@ -220,7 +220,8 @@ impl<'j> Outliner<'j> {
 
 fn each_once(letters: &str) -> Arc<[u64]> {
     let mut pieces = pieces(letters);
-    pieces.sort_unstable();
+    // By their low bits, and so in the order of the table in which they are looked up.
+    pieces.sort_unstable_by_key(|piece| piece.rotate_left(46));
     pieces.dedup();
     pieces.into()
 }
