@@ -1,15 +1,15 @@
 //! Reads what an answer contains, in any wire format.
 
 use http::StatusCode;
-use reqwest_opencode_session::testing::record::Answer;
+use reqwest_opencode_session::testing::record::{Answer, ToolCall};
 use serde_json::Value;
 
 /// More tokens, and a higher cost, than one answer can have; these bounds keep sums finite.
 const MOST_TOKENS: u64 = u32::MAX as u64;
 const MOST_COST: f64 = 1e6;
 
-/// Reads usage, cost, error and text from an answer as it comes, in JSON or as a stream, in each
-/// wire format.
+/// Reads id, text, tool calls, usage, cost and error from an answer as it comes, in JSON or as a
+/// stream, in each wire format.
 ///
 /// It is for a proxy that forwards the bytes and reads a copy of them. It keeps one line of a
 /// stream, or one JSON document, and at most 16 MiB of either.
@@ -22,11 +22,15 @@ pub struct AnswerReader {
     /// Whether the line or document became too long.
     overlong: bool,
     text: String,
+    /// The calls of tools, each with its index in the answer, if that has one.
+    calls: Vec<(Option<u64>, ToolCall)>,
 }
 
 impl AnswerReader {
     const LONGEST: usize = 16 << 20;
-    const LONGEST_TEXT: usize = 64 << 10;
+
+    /// How many calls of tools are kept.
+    const CALLS: usize = 64;
 
     /// Creates a reader for an answer with this status and this `Content-Type`.
     pub fn new(status: StatusCode, content_type: &str) -> Self {
@@ -37,6 +41,7 @@ impl AnswerReader {
             unread: vec![],
             overlong: false,
             text: String::new(),
+            calls: vec![],
         }
     }
 
@@ -57,6 +62,7 @@ impl AnswerReader {
     pub fn answer(&self) -> Answer {
         let mut answer = self.answer.clone();
         answer.text = (!self.text.is_empty()).then(|| self.text.clone());
+        answer.tool_calls = self.calls.iter().map(|(_, call)| call.clone()).collect();
         answer
     }
 
@@ -103,7 +109,113 @@ impl AnswerReader {
             self.answer.error = kind.map(str::to_owned);
             self.answer.error_message = error["message"].as_str().map(str::to_owned);
         }
+        self.read_id(json);
         self.read_text(json);
+        self.read_calls(json);
+    }
+
+    fn read_id(&mut self, json: &Value) {
+        let ids = [
+            &json["id"],
+            &json["response"]["id"],
+            &json["message"]["id"],
+            &json["responseId"],
+        ];
+        // Events have ids of their own only where the answer's comes first.
+        if self.answer.id.is_none() {
+            self.answer.id = ids.into_iter().find_map(Value::as_str).map(str::to_owned);
+        }
+    }
+
+    fn read_calls(&mut self, json: &Value) {
+        // Chat completions: whole, and in pieces.
+        let choice = &json["choices"][0];
+        for calls in [
+            &choice["message"]["tool_calls"],
+            &choice["delta"]["tool_calls"],
+        ] {
+            for call in calls.as_array().into_iter().flatten() {
+                let function = [&call["function"], &call["custom"]];
+                let function = function.into_iter().find(|function| function.is_object());
+                self.add_call(
+                    call["index"].as_u64(),
+                    &call["id"],
+                    function.unwrap_or(call),
+                );
+            }
+        }
+        // Responses: whole, and at the end of each item.
+        let item = (json["type"] == "response.output_item.done").then_some(&json["item"]);
+        let items = json["output"].as_array().into_iter().flatten().chain(item);
+        for item in items {
+            if item["type"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("_call"))
+            {
+                let ids = [&item["call_id"], &item["id"]];
+                let id = ids.into_iter().find(|id| id.is_string());
+                self.add_call(None, id.unwrap_or(&Value::Null), item);
+            }
+        }
+        // Messages: whole, and in pieces.
+        let blocks = json["content"].as_array().into_iter().flatten();
+        for block in blocks.chain([&json["content_block"]]) {
+            if block["type"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("tool_use"))
+            {
+                self.add_call(json["index"].as_u64(), &block["id"], block);
+            }
+        }
+        if let Some(piece) = json["delta"]["partial_json"].as_str() {
+            self.add_arguments(json["index"].as_u64(), piece);
+        }
+        // generateContent
+        let parts = json["candidates"][0]["content"]["parts"].as_array();
+        for part in parts.into_iter().flatten() {
+            let call = &part["functionCall"];
+            if call.is_object() {
+                self.add_call(None, &call["id"], call);
+            }
+        }
+    }
+
+    /// Adds a call of a tool, or the next piece of the one with this index.
+    fn add_call(&mut self, index: Option<u64>, id: &Value, function: &Value) {
+        let arguments = ["arguments", "input", "args", "action"];
+        let arguments = arguments.iter().map(|name| &function[*name]);
+        let arguments = arguments.into_iter().find(|value| !value.is_null());
+        let arguments = match arguments {
+            Some(Value::String(text)) => text.clone(),
+            // It comes in pieces.
+            Some(Value::Object(fields)) if fields.is_empty() && index.is_some() => String::new(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        // Some servers repeat the name with each piece.
+        let is_known = index.is_some() && self.calls.iter().any(|(other, _)| *other == index);
+        let name = function["name"].as_str().filter(|_| !is_known);
+        if let (Some(name), true) = (name, self.calls.len() < Self::CALLS) {
+            let mut call = ToolCall::default();
+            call.id = id.as_str().map(str::to_owned);
+            call.name = name.to_owned();
+            self.calls.push((index, call));
+        }
+        if is_known || name.is_some() {
+            self.add_arguments(index, &arguments);
+        }
+    }
+
+    /// Appends to the arguments of the last call with this index.
+    fn add_arguments(&mut self, index: Option<u64>, piece: &str) {
+        let call = self
+            .calls
+            .iter_mut()
+            .rev()
+            .find(|(other, _)| *other == index);
+        if let Some((_, call)) = call {
+            append(&mut call.arguments, piece);
+        }
     }
 
     fn read_usage(&mut self, usage: &Value) {
@@ -151,19 +263,29 @@ impl AnswerReader {
             },
         ];
         let listed = [&json["content"], &json["candidates"][0]["content"]["parts"]];
-        let output = json["output"].as_array();
-        let output = output.into_iter().flatten().map(|item| &item["content"]);
-        let blocks = listed.into_iter().chain(output);
+        let output = json["output"].as_array().into_iter().flatten();
+        let output = output.filter(|item| item["type"] != "reasoning");
+        let blocks = listed
+            .into_iter()
+            .chain(output.map(|item| &item["content"]));
         let blocks = blocks.filter_map(Value::as_array).flatten();
+        let blocks = blocks.filter(|block| block["thought"] != true);
         let texts = one.into_iter().chain(blocks.map(|block| &block["text"]));
         for text in texts.filter_map(Value::as_str) {
-            for character in text.chars() {
-                if self.text.len() < Self::LONGEST_TEXT {
-                    self.text.push(character);
-                }
-            }
+            append(&mut self.text, text);
         }
     }
+}
+
+/// Appends a text, as far as it counts.
+fn append(text: &mut String, more: &str) {
+    let room = Answer::LONGEST_TEXT.saturating_sub(text.len());
+    let fits = |(at, _): &(usize, char)| *at < room;
+    text.extend(
+        more.char_indices()
+            .take_while(fits)
+            .map(|(_, character)| character),
+    );
 }
 
 fn tokens(count: &Value) -> Option<u64> {
@@ -263,6 +385,135 @@ mod tests {
         }
     }
 
+    /// The id, the name and the arguments of a tool call.
+    type Called = (Option<String>, String, String);
+
+    /// Returns an answer's id, and the id, name and arguments of each call of a tool.
+    fn called(body: &str) -> (Option<String>, Vec<Called>) {
+        let is_stream = body.starts_with("data:");
+        let content_type = match is_stream {
+            true => "text/event-stream",
+            false => "application/json",
+        };
+        let answer = read(content_type, body);
+        let calls = answer.tool_calls.into_iter();
+        (
+            answer.id,
+            calls
+                .map(|call| (call.id, call.name, call.arguments))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn ids_and_tool_calls_of_each_wire_format_are_read_whole_and_streamed() {
+        let stream = |events: &[&str]| -> String {
+            events
+                .iter()
+                .map(|event| format!("data: {event}\n\n"))
+                .collect()
+        };
+        let read = |id: &str, arguments: &str| {
+            let id = Some(id.to_owned()).filter(|id| !id.is_empty());
+            (id, "read".to_owned(), arguments.to_owned())
+        };
+        let two =
+            |first: &str, second: &str| vec![read(first, r#"{"path":"a"}"#), read(second, "{}")];
+        for (body, id, calls) in [
+            (
+                r#"{"id":"chatcmpl-1","choices":[{"message":{"content":null,"tool_calls":[
+                {"id":"c1","function":{"name":"read","arguments":"{\"path\":\"a\"}"}},
+                {"id":"c2","function":{"name":"read","arguments":"{}"}}]}}]}"#
+                    .to_owned(),
+                "chatcmpl-1",
+                two("c1", "c2"),
+            ),
+            (
+                stream(&[
+                    r#"{"id":"chatcmpl-1","choices":[{"delta":{"tool_calls":[{"index":0,"id":"c1","function":{"name":"read","arguments":""}}]}}]}"#,
+                    r#"{"id":"chatcmpl-1","choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"read","arguments":"{\"path\""}}]}}]}"#,
+                    r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"c2","function":{"name":"read","arguments":"{}"}}]}}]}"#,
+                    r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":":\"a\"}"}}]}}]}"#,
+                    "[DONE]",
+                ]),
+                "chatcmpl-1",
+                two("c1", "c2"),
+            ),
+            (
+                r#"{"id":"resp_1","output":[{"type":"reasoning","id":"rs_1","summary":[]},
+                {"type":"function_call","id":"fc_1","call_id":"c1","name":"read","arguments":"{\"path\":\"a\"}"},
+                {"type":"function_call","id":"fc_2","call_id":"c2","name":"read","arguments":"{}"}]}"#
+                    .to_owned(),
+                "resp_1",
+                two("c1", "c2"),
+            ),
+            (
+                stream(&[
+                    r#"{"type":"response.created","response":{"id":"resp_1","output":[]}}"#,
+                    r#"{"type":"response.output_item.added","item":{"type":"function_call","call_id":"c1","name":"read","arguments":""}}"#,
+                    r#"{"type":"response.output_item.done","item":{"type":"function_call","call_id":"c1","name":"read","arguments":"{\"path\":\"a\"}"}}"#,
+                    r#"{"type":"response.output_item.done","item":{"type":"function_call","call_id":"c2","name":"read","arguments":"{}"}}"#,
+                    r#"{"type":"response.completed","response":{"id":"resp_1","output":[{"type":"function_call","call_id":"c1","name":"read","arguments":"{}"}]}}"#,
+                ]),
+                "resp_1",
+                two("c1", "c2"),
+            ),
+            (
+                r#"{"id":"msg_1","content":[{"type":"text","text":"Yes."},
+                {"type":"tool_use","id":"c1","name":"read","input":{"path":"a"}},
+                {"type":"tool_use","id":"c2","name":"read","input":{}}]}"#
+                    .to_owned(),
+                "msg_1",
+                two("c1", "c2"),
+            ),
+            (
+                stream(&[
+                    r#"{"type":"message_start","message":{"id":"msg_1","content":[]}}"#,
+                    r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+                    r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"c1","name":"read","input":{}}}"#,
+                    r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"path\":"}}"#,
+                    r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"\"a\"}"}}"#,
+                    r#"{"type":"content_block_start","index":2,"content_block":{"type":"tool_use","id":"c2","name":"read","input":{}}}"#,
+                    r#"{"type":"content_block_delta","index":2,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
+                ]),
+                "msg_1",
+                two("c1", "c2"),
+            ),
+            (
+                r#"{"responseId":"r1","candidates":[{"content":{"parts":[
+                {"functionCall":{"name":"read","args":{"path":"a"}}},
+                {"functionCall":{"name":"read","args":{}}}]}}]}"#
+                    .to_owned(),
+                "r1",
+                two("", ""),
+            ),
+            (
+                stream(&[
+                    r#"{"responseId":"r1","candidates":[{"content":{"parts":[{"functionCall":{"name":"read","args":{"path":"a"}}}]}}]}"#,
+                    r#"{"responseId":"r1","candidates":[{"content":{"parts":[{"functionCall":{"id":"c2","name":"read","args":{}}}]}}]}"#,
+                ]),
+                "r1",
+                two("", "c2"),
+            ),
+        ] {
+            assert_eq!(called(&body), (Some(id.to_owned()), calls), "{body}");
+        }
+    }
+
+    #[test]
+    fn thoughts_are_no_text() {
+        for body in [
+            r#"{"choices":[{"message":{"content":"Yes.","reasoning_content":"Hm."}}]}"#,
+            r#"{"output":[{"type":"reasoning","content":[{"type":"reasoning_text","text":"Hm."}]},
+            {"type":"message","content":[{"type":"output_text","text":"Yes."}]}]}"#,
+            r#"{"content":[{"type":"thinking","thinking":"Hm."},{"type":"text","text":"Yes."}]}"#,
+            r#"{"candidates":[{"content":{"parts":[{"text":"Hm.","thought":true},{"text":"Yes."}]}}]}"#,
+        ] {
+            let answer = read("application/json", body);
+            assert_eq!(answer.text.as_deref(), Some("Yes."), "{body}");
+        }
+    }
+
     #[test]
     fn refusals_are_read() {
         let body = r#"{"type":"error","error":{"type":"AuthError","message":"Invalid API key."}}"#;
@@ -305,7 +556,7 @@ mod tests {
             }
         }
 
-        let said = "x".repeat(AnswerReader::LONGEST_TEXT);
+        let said = "x".repeat(Answer::LONGEST_TEXT);
         let body = format!(r#"{{"content":[{{"text":"{said}"}},{{"text":"more"}}]}}"#);
         assert!(read("application/json", &body).text == Some(said));
     }

@@ -65,6 +65,7 @@ enum Verdict {
     Stopped,
     NoCall,
     NotJudged,
+    Unread,
     Late,
     NotCounted,
     Unwritten,
@@ -81,7 +82,11 @@ impl Check<'_> {
     pub fn code(&self) -> u8 {
         match self.verdict() {
             Verdict::Fault => 1,
-            Verdict::NoCall | Verdict::NotJudged | Verdict::Late | Verdict::NotCounted => 2,
+            Verdict::NoCall
+            | Verdict::NotJudged
+            | Verdict::Unread
+            | Verdict::Late
+            | Verdict::NotCounted => 2,
             Verdict::Stopped => 130,
             Verdict::Unwritten => FAILURE,
             Verdict::NotStarted | Verdict::TheCommands => self.end.code(),
@@ -109,6 +114,8 @@ impl Check<'_> {
             Verdict::NoCall
         } else if answered == 0 || self.left.cut_off > 0 || !self.unjudged().is_empty() {
             Verdict::NotJudged
+        } else if !self.unread().is_empty() || self.journal.log.dropped_unread() > 0 {
+            Verdict::Unread
         } else if self.late() > 0 {
             Verdict::Late
         } else if self.uncounted() > 0 {
@@ -151,6 +158,11 @@ impl Check<'_> {
             (session.clone(), alone.count())
         });
         counts.filter(|(_, count)| *count >= MANY).collect()
+    }
+
+    /// Returns the calls whose prompt could not be read.
+    fn unread(&self) -> Vec<SeenRequest> {
+        self.calls(|call| call.unread)
     }
 
     /// Returns how many calls were dropped before they were counted and written.
@@ -205,6 +217,7 @@ impl fmt::Display for Check<'_> {
             let refused = self.calls(|request| request.asks_a_model() && request.is_refused());
             named(f, &refused, "refused before the session could be judged")?;
         }
+        named(f, &self.unread(), "whose prompt could not be read")?;
         if self.uncounted() > 0 {
             let uncounted = count(self.uncounted(), "call");
             writeln!(
@@ -255,8 +268,27 @@ impl Check<'_> {
         if !shared.is_empty() {
             writeln!(f, "  Each conversation needs an id of its own.")?;
         }
+        if shared
+            .iter()
+            .flat_map(|call| &call.marks)
+            .any(Mark::may_be_edit)
+        {
+            let hint = "If its first message was edited, which is not a fault, use --allow-edits.";
+            writeln!(f, "  {hint}")?;
+        }
         let no_id = marked(|mark| matches!(mark, Mark::Doubled | Mark::Malformed));
         named(f, &no_id, "with a doubled or malformed session")?;
+        let is_quote = |mark: &Mark| matches!(mark, Mark::Quotes { .. });
+        let quotes = self.calls(|call| rules.reasons(call).any(is_quote));
+        named(
+            f,
+            &quotes,
+            "with an answer of another session in the prompt",
+        )?;
+        if !quotes.is_empty() && !rules.denies("quotes") {
+            let hint = "This is no fault by itself: use --deny quotes if it is one here.";
+            writeln!(f, "  {hint}")?;
+        }
         match self.journal.totals().dropped_faults {
             0 => Ok(()),
             1 => writeln!(f, "1 more call with a fault is no longer kept."),
@@ -291,6 +323,7 @@ impl Check<'_> {
             missed,
             moved,
             shared,
+            malformed,
             ..
         } = self.journal.totals();
         match self.verdict() {
@@ -302,7 +335,10 @@ impl Check<'_> {
             Verdict::Fault if moved + shared > 0 => {
                 "because a call was not in its conversation's session".to_owned()
             }
-            Verdict::Fault => "because a call had a doubled or malformed session".to_owned(),
+            Verdict::Fault if malformed > 0 => {
+                "because a call had a doubled or malformed session".to_owned()
+            }
+            Verdict::Fault => "because a call quoted an answer of another session".to_owned(),
             Verdict::Stopped => "because the check was stopped before it finished".to_owned(),
             Verdict::NoCall => {
                 let mut text =
@@ -328,6 +364,10 @@ impl Check<'_> {
             }
             Verdict::NotJudged => {
                 "because a call was refused before its session could be judged".to_owned()
+            }
+            Verdict::Unread => {
+                "because a prompt could not be read, so that its conversation was not judged"
+                    .to_owned()
             }
             Verdict::Late => {
                 let calls = count(self.late() as u64, "call");
@@ -461,6 +501,32 @@ mod tests {
             count(&journal);
         }
         assert_eq!(check(&journal, 2).code(), 1);
+    }
+
+    #[test]
+    fn a_prompt_that_could_not_be_read_counts_though_it_is_no_longer_kept_and_a_fault_outranks_it()
+    {
+        let limits = Limits::default().requests(1);
+        let journal = Journal::new(Log::with_limits(limits), Rules::default());
+        let (head, ()) = http::Request::post("/zen/v1/chat/completions")
+            .header("x-opencode-session", "s")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let number = journal.log.record(&head, "no JSON");
+        let answer = Answer::with_status(StatusCode::OK);
+        journal.log.answer(number, &answer);
+        count(&journal);
+        assert_eq!(check(&journal, 1).code(), 2);
+        call(&journal, "s", &["1"]);
+        count(&journal);
+        assert_eq!(check(&journal, 2).code(), 2);
+        let report = check(&journal, 2).to_string();
+        let because = "exit 2, because a prompt could not be read";
+        assert!(report.contains(because), "{report}");
+        call(&journal, "no id", &["1"]);
+        count(&journal);
+        assert_eq!(check(&journal, 3).code(), 1);
     }
 
     #[test]

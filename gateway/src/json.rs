@@ -56,6 +56,7 @@ pub fn of_call(call: &SeenRequest, rules: &Rules) -> Value {
         "cached_tokens": call.cached_tokens,
         "output_tokens": call.output_tokens,
         "cost": call.cost,
+        "unread": call.unread,
         "continues": call.continues,
         "added": rules.added(call).map(|added| added.to_string()),
         "stands_out": rules.stands_out(call),

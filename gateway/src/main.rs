@@ -116,7 +116,7 @@ async fn run(options: Options) -> Result<u8> {
         return Ok(0);
     }
     // The arguments are checked first, before anything is started.
-    let rules = Rules::new(&options.allow);
+    let rules = Rules::new(&options.allow).denying(&options.deny);
     let output = Output::of(&options, rules.clone())?;
     let key = options.key_of_check()?;
     let listener = listen(options.address()).await?;

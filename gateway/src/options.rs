@@ -135,6 +135,16 @@ pub struct Options {
     #[arg(long)]
     pub allow_forks: bool,
 
+    /// Treat a second conversation in a session as an edit of the first one's beginning, which is not a
+    /// fault, unless the two take turns
+    #[arg(long)]
+    pub allow_edits: bool,
+
+    /// Count a mark that is no fault as one: quotes, for a client that passes nothing on from one
+    /// conversation to another
+    #[arg(long, value_name = "MARK", value_parser = deny)]
+    pub deny: Vec<String>,
+
     /// Accept a known mark: missing, doubled, malformed, moved, shared or quotes. `shared:my-agent` accepts
     /// it of one client alone, by its name or user agent, and `shared:/zen/v1` below one path
     #[arg(long, value_name = "MARK[:CLIENT]", value_parser = Allow::parse)]
@@ -219,6 +229,14 @@ fn listen(value: &str) -> Result<SocketAddr> {
     address.context(
         "expected a port, such as 9000, or an address, such as 127.0.0.1:9000 or [::1]:9000",
     )
+}
+
+fn deny(value: &str) -> Result<String> {
+    ensure!(
+        value == "quotes",
+        "expected quotes, the only mark that is no fault"
+    );
+    Ok(value.to_owned())
 }
 
 fn keep(value: &str) -> Result<NonZeroUsize> {

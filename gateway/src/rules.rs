@@ -79,6 +79,8 @@ pub struct Rules {
     allowed: Arc<[Allow]>,
     /// The calls that this program added a session to.
     added: Arc<Mutex<BTreeMap<u64, Added>>>,
+    /// The names of marks that are no fault by themselves, but count as one.
+    denied: Arc<[String]>,
 }
 
 impl Rules {
@@ -86,6 +88,7 @@ impl Rules {
         Self {
             allowed: allowed.into(),
             added: Arc::default(),
+            denied: Arc::default(),
         }
     }
 
@@ -106,6 +109,17 @@ impl Rules {
         added.get(&call.number).copied()
     }
 
+    /// Counts these marks as faults.
+    pub fn denying(self, marks: &[String]) -> Self {
+        let denied = marks.into();
+        Self { denied, ..self }
+    }
+
+    /// Returns whether a mark with this name counts as a fault, though it is none by itself.
+    pub fn denies(&self, mark: &str) -> bool {
+        self.denied.iter().any(|denied| denied == mark)
+    }
+
     /// Returns whether a mark of this call is accepted.
     pub fn allows(&self, call: &SeenRequest, mark: &Mark) -> bool {
         self.allowed.iter().any(|allow| allow.covers(call, mark))
@@ -113,7 +127,8 @@ impl Rules {
 
     /// Returns the faults of a call that are not accepted.
     pub fn faults<'a>(&self, call: &'a SeenRequest) -> impl Iterator<Item = &'a Mark> {
-        let faults = call.marks.iter().filter(|mark| mark.is_fault());
+        let is_fault = |mark: &&Mark| mark.is_fault() || self.denies(mark.name());
+        let faults = call.marks.iter().filter(is_fault);
         faults.filter(|mark| !self.allows(call, mark))
     }
 
@@ -205,6 +220,26 @@ mod tests {
             assert_eq!(rules.has_allowed(&call), allowed, "{allow}");
             assert_eq!(rules.has_fault(&call), !allowed, "{allow}");
             assert_eq!(rules.stands_out(&call), !allowed, "{allow}");
+        }
+    }
+
+    #[test]
+    fn a_quotation_is_a_fault_where_it_is_denied_and_stands_out_unless_it_is_allowed() {
+        let mut call = call("/zen/v1/messages", &[("x-opencode-session", "s")]);
+        call.marks = vec![Mark::Quotes {
+            call: 1,
+            session: "t".to_owned(),
+        }];
+        let quotes = ["quotes".to_owned()];
+        for (rules, fault, stands_out) in [
+            (Rules::default(), false, true),
+            (Rules::default().denying(&quotes), true, true),
+            (Rules::new(&[Allow::parse("quotes").unwrap()]), false, false),
+        ] {
+            assert_eq!(
+                (rules.has_fault(&call), rules.stands_out(&call)),
+                (fault, stands_out)
+            );
         }
     }
 

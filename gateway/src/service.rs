@@ -31,6 +31,9 @@ impl Service {
         if options.allow_forks {
             service.log.allow_forks();
         }
+        if options.allow_edits {
+            service.log.allow_edits();
+        }
         Ok(service)
     }
 

@@ -20,7 +20,7 @@ pub struct Answer {
     pub cost: Option<f64>,
     /// Its id, which a call in the Responses format may name as its `previous_response_id`.
     pub id: Option<String>,
-    /// What the model said, without its thoughts, up to its first [64 KiB](Self::LONGEST_TEXT).
+    /// What the model said, without its thoughts. Its first [64 KiB](Self::LONGEST_TEXT) count.
     pub text: Option<String>,
     /// The tools that the model called.
     pub tool_calls: Vec<ToolCall>,
@@ -43,7 +43,7 @@ pub enum End {
 }
 
 impl Answer {
-    /// How much of a text is kept, in bytes.
+    /// How much of a text counts, in bytes.
     pub const LONGEST_TEXT: usize = 64 << 10;
 
     /// Returns an answer of which only the status is known.

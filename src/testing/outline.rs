@@ -220,7 +220,8 @@ impl<'j> Outliner<'j> {
 
 fn each_once(letters: &str) -> Arc<[u64]> {
     let mut pieces = pieces(letters);
-    pieces.sort_unstable();
+    // By their low bits, and so in the order of the table in which they are looked up.
+    pieces.sort_unstable_by_key(|piece| piece.rotate_left(46));
     pieces.dedup();
     pieces.into()
 }
@@ -357,8 +358,11 @@ impl GivenAnswer {
     /// Returns what an answer to a prompt is recognised by, if it says anything.
     pub fn of(answer: &Answer, prompt: &Pieces) -> Option<Self> {
         let text = answer.text.as_deref().unwrap_or_default();
-        // What comes after that is not known, nor where it ends.
+        // Of a longer one, it is not known where it ends.
         let is_whole = text.len() < Answer::LONGEST_TEXT;
+        let mut ends = (0..=Answer::LONGEST_TEXT.min(text.len())).rev();
+        let end = ends.find(|end| text.is_char_boundary(*end));
+        let text = &text[..end.unwrap_or_default()];
         let mut letters = String::new();
         append_letters(spoken(text), &mut letters, usize::MAX);
         let calls = answer.tool_calls.iter().take(TOOL_CALLS);

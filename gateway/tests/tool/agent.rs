@@ -29,6 +29,8 @@ fn acts() {
         "title forgotten" => title_forgotten(),
         "changing" => changing(),
         "forking" => forking(),
+        "quoting" => quoting(),
+        "compressing" => compressing(),
         "silent" => {}
         "only models" => only_models(),
         "models at the end" => {
@@ -46,6 +48,26 @@ fn acts() {
         "environment" => environment(),
         agent => panic!("unknown agent {agent:?}"),
     }
+}
+
+/// A summary that is made under an id of its own.
+fn quoting() {
+    let sdk = Sdk::new();
+    let said = sdk.converse(&[(FIRST, "Where is the sea warm?")]);
+    let prompt = format!("Summarize this conversation: {}", said.join("\n"));
+    sdk.ask(SECOND, &chat(GUIDE, &[&prompt]));
+}
+
+/// A prompt that the gateway cannot read.
+fn compressing() {
+    let sdk = Sdk::new();
+    sdk.converse(&[(FIRST, "Where is the sea warm?")]);
+    let call = sdk.client.post(format!("{}/chat/completions", sdk.base));
+    let call = call
+        .bearer_auth(&sdk.key)
+        .header("x-opencode-session", FIRST);
+    let call = call.header("content-encoding", "zstd").body("no JSON");
+    assert_eq!(call.send().unwrap().status(), 500);
 }
 
 const GUIDE: &str = "You are a guide to the cities of the sea.";

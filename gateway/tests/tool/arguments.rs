@@ -170,6 +170,7 @@ fn bad_values_are_named_with_what_is_expected() {
         &["--keep", "0"],
         &["'0'", "--keep", "expected a number of calls"],
     );
+    assert_refused(&["--deny", "shared"], &["'shared'", "expected quotes"]);
     assert_refused(&["--lisen", "9000"], &["'--lisen'", "'--listen'"]);
     assert_refused(&["--keep", "-1"], &["'-1'", "expected a number of calls"]);
     assert_refused(&["--json", "calls"], &["'calls'", "named as --json=FILE"]);

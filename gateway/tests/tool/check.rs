@@ -116,6 +116,44 @@ fn a_fork_passes_where_forks_are_allowed() {
 }
 
 #[test]
+fn two_conversations_in_a_session_pass_where_edits_are_allowed() {
+    let output = check(&[], "pinned");
+    let hint = "If its first message was edited, which is not a fault, use --allow-edits.";
+    assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+    let output = check(&["--allow-edits"], "pinned");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+}
+
+#[test]
+fn a_quotation_fails_a_check_where_it_is_denied() {
+    let output = check(&[], "quoting");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+    let report = stderr(&output);
+    for told in [
+        "1 call with an answer of another session in the prompt:\n  #2 summary: ",
+        "This is no fault by itself: use --deny quotes if it is one here.",
+    ] {
+        assert!(report.contains(told), "{report}");
+    }
+    let output = check(&["--deny", "quotes"], "quoting");
+    let because = "because a call quoted an answer of another session";
+    assert_ends(&output, 1, because);
+    assert!(!stderr(&output).contains("no fault"));
+    let output = check(&["--deny", "quotes"], "right");
+    assert_ends(&output, 0, "every call kept its conversation's session");
+}
+
+#[test]
+fn a_prompt_that_cannot_be_read_is_not_judged() {
+    let output = check(&[], "compressing");
+    let because = "because a prompt could not be read, so that its conversation was not judged";
+    assert_ends(&output, 2, because);
+    let report = stderr(&output);
+    let told = "1 call whose prompt could not be read:\n  #2 call: no prompt";
+    assert!(report.contains(told), "{report}");
+}
+
+#[test]
 fn a_mark_that_is_allowed_passes_and_is_counted_and_no_other_passes_with_it() {
     let kept = "every call kept its conversation's session, but for what is allowed";
     for (allow, agent, count) in [

@@ -7,7 +7,7 @@ use reqwest_opencode_session::testing::{Gateway, Limits, Mark, Reply};
 use serde_json::{Value, json};
 
 use super::played::{
-    Call, Format, Message, Said, Tool, asks, continued, marked, moved, result, says, shared,
+    Call, Format, Message, Said, Tool, asks, continued, marked, moved, quotes, result, says, shared,
 };
 use super::support::{message_of, post, record, start, user};
 use crate::support::CHAT;
@@ -67,6 +67,25 @@ fn an_answer_agrees_in_letters_and_digits_or_in_its_beginning_or_end() {
             assert_eq!(marks, expected, "{format:?}: {answer}; {next}");
             // In its own session, it may have been edited.
             assert_eq!(goes_on(format, &answer.into(), next.into(), "x"), []);
+        }
+    }
+}
+
+#[test]
+fn of_a_long_answer_the_first_64_kib_count() {
+    let long: String = (0..10_000).map(|n| format!("Sentence {n}. ")).collect();
+    for length in [Answer::LONGEST_TEXT - 1, Answer::LONGEST_TEXT] {
+        let answer = format!("{}é", &long[..length - 2]);
+        let known = &answer[..Answer::LONGEST_TEXT.min(answer.len()) - 3];
+        for (next, agrees) in [(&*answer, true), (known, true), (&answer[100..], false)] {
+            // A log may be given no more than that, or all of it; the end is not known then.
+            let is_whole = answer.len() < Answer::LONGEST_TEXT;
+            let marks = goes_on(Format::Chat, &answer.as_str().into(), next.into(), "y");
+            let expected = match agrees || is_whole {
+                true => moved(1, "x", false),
+                false => quotes(1, "x"),
+            };
+            assert_eq!(marks, expected, "{length}: {}", next.len());
         }
     }
 }
