@@ -1,11 +1,12 @@
 // Each client after the commands of `opencode-gateway --setup`: its first call reaches the gateway,
-// with the gateway's key. The command that makes it is the one that the setup names.
+// with the gateway's key. The command that makes it is the one that the setup names. The same
+// command makes it under a check, without a setup.
 
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
-  chmodSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync,
+  chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync,
 } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
@@ -116,22 +117,33 @@ async function gateway(use) {
   }
 }
 
-/** Runs a script in a shell of an empty home, after the commands of a setup. */
-async function inShell(name, origin, script) {
+/** The commands of a setup, and its example. */
+async function setupOf(name, ...options) {
+  const { stdout: setup } = await run(GATEWAY, ['--setup', name, ...options]);
+  return { setup, example: setup.trimEnd().split('\n').at(-1).replace(/^# /, '') };
+}
+
+/** Runs a script in a shell of an empty home. Returns its exit code, and what it printed. */
+async function inHome(name, script) {
   const home = `${TARGET}/home/${name}`;
   rmSync(home, { recursive: true, force: true });
   mkdirSync(`${home}/work`, { recursive: true });
-  const address = new URL(origin).host;
-  const { stdout: setup } = await run(GATEWAY, ['--setup', name, '--listen', address]);
-  const example = setup.trimEnd().split('\n').at(-1).replace(/^# /, '');
   const environment = {
     PATH: `${BIN}:${process.env.PATH}`, HOME: home, TMPDIR: home, LANG: 'C.UTF-8',
     // No setting of ours: it stands for a CI's environment.
     CI: '1', NO_COLOR: '1', TERM: 'dumb',
   };
-  const done = run('sh', ['-c', `${setup}\n${script ?? `${example} < /dev/null`}`],
+  const done = run('sh', ['-c', script],
     { cwd: `${home}/work`, env: environment, timeout: 120_000, killSignal: 'SIGKILL' });
-  return done.then(({ stdout, stderr }) => stdout + stderr, (error) => String(error.stdout) + error.stderr);
+  const ended = ({ code = 0, stdout, stderr }) => ({ code, output: `${stdout}${stderr}` });
+  return done.then(ended, ended);
+}
+
+/** Runs a script in a shell of an empty home, after the commands of a setup. */
+async function inShell(name, origin, script) {
+  const { setup, example } = await setupOf(name, '--listen', new URL(origin).host);
+  const { output } = await inHome(name, `${setup}\n${script ?? `${example} < /dev/null`}`);
+  return output;
 }
 
 const asked = async (origin) => {
@@ -139,10 +151,14 @@ const asked = async (origin) => {
   return calls.filter(({ kind }) => kind !== 'models' && kind !== 'request').reverse();
 };
 
+const isInstalled = (name) => {
+  const program = { 'claude-code': 'claude', 'gemini-cli': 'gemini', 'qwen-code': 'qwen' }[name];
+  return existsSync(`${BIN}/${program ?? name}`);
+};
+
 for (const [name, [path, hasSession]] of Object.entries(CALLS)) {
   test(`${name} calls the gateway`, async (context) => {
-    const program = { 'claude-code': 'claude', 'gemini-cli': 'gemini', 'qwen-code': 'qwen' }[name];
-    if (!existsSync(`${BIN}/${program ?? name}`)) return context.skip('it is not installed');
+    if (!isInstalled(name)) return context.skip('it is not installed');
     await gateway(async (origin) => {
       const output = await inShell(name, origin);
       const calls = await asked(origin);
@@ -152,6 +168,35 @@ for (const [name, [path, hasSession]] of Object.entries(CALLS)) {
       assert.equal(call.status, hasSession ? 200 : 400, call.error_message ?? output);
       assert.ok(hasSession || call.error === 'MissingSessionID', call.error_message);
     });
+  });
+}
+
+/** Runs a command under a check. Returns its exit code, what it printed, and its calls. */
+async function check(name, command) {
+  const file = `${TARGET}/calls.jsonl`;
+  const checked = `"${GATEWAY}" --json="${file}" --check -- ${command} < /dev/null`;
+  const { code, output } = await inHome(name, checked);
+  const lines = readFileSync(file, 'utf8').split('\n').filter(Boolean);
+  return { code, output, calls: lines.map((line) => JSON.parse(line)) };
+}
+
+for (const [name, [path, hasSession]] of Object.entries(CALLS)) {
+  test(`${name} calls the gateway under a check`, async (context) => {
+    if (!isInstalled(name)) return context.skip('it is not installed');
+    const { code, output, calls } = await check(name, (await setupOf(name)).example);
+    assert.ok(calls.some((call) => call.path === path), output);
+    assert.equal(code, hasSession ? 0 : 1, output);
+  });
+}
+
+// Each could take one of the check's keys to an address of its own.
+for (const model of ['', '--model openai/gpt-5', '--provider anthropic --model claude-opus-5-5',
+  '--provider google --model gemini-2.5-pro']) {
+  test(`pi ${model || 'without a model'} calls the gateway under a check`, async (context) => {
+    if (!isInstalled('pi')) return context.skip('it is not installed');
+    const { output, calls } = await check('pi', `pi ${model} --print Hello`);
+    assert.ok(calls.length > 0, output);
+    if (!model) assert.equal(calls[0].path, CALLS.pi[0], output);
   });
 }
 

@@ -352,9 +352,8 @@ impl Check<'_> {
                     let _ = write!(text, "\n  {name}={url}");
                 }
                 text.push_str(
-                    "\nand what opencode, Claude Code, Qwen Code and aider read. Others need more: \
-                    `opencode-gateway --setup NAME` says what, and --listen 8787 lets the check \
-                    listen there. Does the command wait for its calls to end?",
+                    "\nand what opencode, pi, Codex, Claude Code, Gemini CLI, Qwen Code and aider \
+                    read. Does the command wait for its calls to end?",
                 );
                 text
             }

@@ -1,13 +1,17 @@
 //! Runs the command of `--check`.
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::{self, DirBuilder};
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use reqwest_opencode_session::SessionId;
 use tokio::process::{Child, Command};
 
-use crate::setup;
+use crate::setup::{self, Place};
 use crate::signals::{Signal, Signals};
 
 /// How the command ended.
@@ -24,17 +28,64 @@ pub enum Exit {
 /// The command, and what it is told about the gateway.
 pub struct Agent<'a> {
     pub command: &'a [OsString],
-    pub origin: &'a str,
+    pub place: Place<'a>,
+    /// The key that its calls carry.
     pub key: &'a str,
 }
 
+/// A directory with the settings of clients. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct Settings {
+    directory: PathBuf,
+    variables: Vec<(&'static str, PathBuf)>,
+}
+
+impl Settings {
+    /// Writes the settings into a new directory, which nobody else may read.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file or a directory cannot be written.
+    pub fn write(place: Place<'_>) -> io::Result<Self> {
+        let name = format!("opencode-gateway-{}", SessionId::new());
+        let builder = DirBuilder::new();
+        #[cfg(unix)]
+        let builder = {
+            use std::os::unix::fs::DirBuilderExt;
+            let mut builder = builder;
+            builder.mode(0o700);
+            builder
+        };
+        let mut settings = Self {
+            directory: env::temp_dir().join(name),
+            variables: Vec::new(),
+        };
+        builder.create(&settings.directory)?;
+        for file in setup::files(place) {
+            let path = settings.directory.join(file.path);
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            fs::write(path, file.content)?;
+            let named = settings.directory.join(file.named);
+            settings.variables.push((file.variable, named));
+        }
+        Ok(settings)
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        // A process that the command left behind may write there.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
 impl Agent<'_> {
-    /// Runs the command until it ends.
+    /// Runs the command with these settings until it ends.
     ///
     /// # Errors
     ///
     /// Returns an error if signals cannot be handled, or the command cannot be waited for.
-    pub async fn run(&self) -> io::Result<Exit> {
+    pub async fn run(&self, settings: Settings) -> io::Result<Exit> {
         let (program, arguments) = self
             .command
             .split_first()
@@ -44,9 +95,14 @@ impl Agent<'_> {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .envs(environment(self.origin, self.key));
+            .envs(environment(self.place.origin, self.key))
+            .envs(settings.variables.iter().cloned());
         // A token of another service, which an SDK would send along with the key.
         command.env_remove("ANTHROPIC_AUTH_TOKEN");
+        if self.place.key.is_some() {
+            // It is a key of the real gateway, where a client may send it by itself.
+            command.env_remove(setup::KEY_VARIABLE);
+        }
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return Ok(Exit::NotStarted(error)),
@@ -121,7 +177,7 @@ fn environment(origin: &str, key: &str) -> Vec<(&'static str, OsString)> {
         .map(|(name, value)| (name, value.into()))
         .collect();
     for name in ["NO_PROXY", "no_proxy"] {
-        let mut hosts = std::env::var_os(name).unwrap_or_default();
+        let mut hosts = env::var_os(name).unwrap_or_default();
         if !hosts.is_empty() {
             hosts.push(",");
         }

@@ -39,7 +39,7 @@ use tokio::sync::broadcast;
 use tokio::sync::watch::Receiver;
 
 use crate::check::{Check, Left};
-use crate::command::Agent;
+use crate::command::{Agent, Settings};
 use crate::journal::Journal;
 use crate::options::{Options, Upstream};
 use crate::output::{Output, Voice};
@@ -170,12 +170,18 @@ async fn run(options: Options) -> Result<u8> {
     match &key {
         None => running.serve().await,
         Some(key) => {
+            let place = Place {
+                origin: &origin,
+                key: own_key,
+            };
+            let settings = Settings::write(place);
+            let settings = settings.context("cannot write the clients' settings")?;
             let agent = Agent {
                 command: &options.command,
-                origin: &origin,
+                place,
                 key,
             };
-            running.check(&agent, under_way).await
+            running.check(&agent, settings, under_way).await
         }
     }
 }
@@ -209,12 +215,17 @@ impl Running {
     }
 
     /// Runs the command of `--check`, and judges its calls.
-    async fn check(self, agent: &Agent<'_>, under_way: Receiver<usize>) -> Result<u8> {
+    async fn check(
+        self,
+        agent: &Agent<'_>,
+        settings: Settings,
+        under_way: Receiver<usize>,
+    ) -> Result<u8> {
         self.voice.say(&format!(
             "opencode-gateway: running {agent}\nopencode-gateway: see its calls at {}\n",
-            agent.origin
+            agent.place.origin
         ));
-        let end = agent.run().await;
+        let end = agent.run(settings).await;
         let before_end = self.journal.last();
         let mut end = end.with_context(|| format!("cannot wait for {agent}"))?;
         let mut signals = Signals::new().context("cannot wait for Ctrl-C")?;
@@ -233,7 +244,7 @@ impl Running {
         let check = Check {
             journal: &self.journal,
             end,
-            origin: agent.origin,
+            origin: agent.place.origin,
             before_end,
             last,
             left,

@@ -39,8 +39,9 @@ Examples:
       installation; this gives each conversation its own.
 
   opencode-gateway --check -- npm test
-      Checks your agent in CI. It runs the command with base URLs and keys for the OpenAI, Anthropic
-      and Google SDKs in its environment, and fails if a call misses or changes its session.
+      Checks your agent in CI. It runs the command with base URLs and keys in its environment, for
+      programs with the SDKs and for each client of --setup, and fails if a call misses or changes
+      its session. pi and Codex read settings in a temporary directory, not yours.
 
   opencode-gateway --fail 503 --reply 'tool:get_weather={\"city\":\"Oslo\"}' --reply 'It rains.'
       Answers with a failure, then a tool call, then a text, to show in which session your agent
@@ -58,7 +59,8 @@ Exit status of --check:
 
 Environment:
   HTTPS_PROXY, ALL_PROXY, NO_PROXY   the proxy for --upstream, and for nothing else
-  OPENCODE_API_KEY                   your key, for --check with --upstream
+  OPENCODE_API_KEY                   your key, for --check with --upstream; any other check runs its
+                                     command without it
   NO_COLOR                           turns colours off
   SSL_CERT_FILE                      a file of trusted certificates, on Linux";
 

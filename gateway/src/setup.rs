@@ -195,8 +195,11 @@ fn opencode(Place { origin, key }: Place<'_>) -> Value {
 /// The directory for the files of clients that no variable sets up, in a shell.
 const FILES: &str = "\"${XDG_CACHE_HOME:-$HOME/.cache}/opencode-gateway\"";
 
-/// Returns the commands that give pi its models at the gateway.
-fn pi(Place { origin, key }: Place<'_>) -> String {
+/// The environment variable of pi's directory.
+const PI_DIRECTORY: &str = "PI_CODING_AGENT_DIR";
+
+/// Returns pi's models for OpenCode's providers.
+fn pi_models(Place { origin, key }: Place<'_>) -> Value {
     let provider = |path: &str| {
         let mut provider = json!({"baseUrl": format!("{origin}{path}")});
         if let Some(key) = key {
@@ -204,26 +207,38 @@ fn pi(Place { origin, key }: Place<'_>) -> String {
         }
         provider
     };
-    let models = json!({"providers": {
+    json!({"providers": {
         "opencode": provider("/inference/openai/v1"),
         "opencode-go": provider("/inference/go/openai/v1"),
-    }});
+    }})
+}
+
+/// Returns the commands that give pi its models at the gateway.
+fn pi(place: Place<'_>) -> String {
+    let models = pi_models(place);
     format!(
-        "export PI_CODING_AGENT_DIR={FILES}/pi\n\
-        mkdir -p \"$PI_CODING_AGENT_DIR\"\n\
-        cat > \"$PI_CODING_AGENT_DIR/models.json\" <<'END'\n{models:#}\nEND\n"
+        "export {PI_DIRECTORY}={FILES}/pi\n\
+        mkdir -p \"${PI_DIRECTORY}\"\n\
+        cat > \"${PI_DIRECTORY}/models.json\" <<'END'\n{models:#}\nEND\n"
     )
 }
 
 /// Returns the commands by which Gemini CLI uses an API key: at a base URL from the environment, it
 /// chooses a way that it then refuses.
 fn gemini_cli() -> String {
-    let settings = json!({"security": {"auth": {"selectedType": "gemini-api-key"}}});
+    let settings = gemini_cli_settings();
     format!(
-        "export GEMINI_CLI_SYSTEM_SETTINGS_PATH={FILES}/gemini-cli.json\n\
+        "export {GEMINI_CLI_FILE}={FILES}/gemini-cli.json\n\
         mkdir -p {FILES}\n\
-        echo '{settings}' > \"$GEMINI_CLI_SYSTEM_SETTINGS_PATH\"\n"
+        echo '{settings}' > \"${GEMINI_CLI_FILE}\"\n"
     )
+}
+
+/// The environment variable of a file of Gemini CLI's settings.
+const GEMINI_CLI_FILE: &str = "GEMINI_CLI_SYSTEM_SETTINGS_PATH";
+
+fn gemini_cli_settings() -> Value {
+    json!({"security": {"auth": {"selectedType": "gemini-api-key"}}})
 }
 
 /// The environment variable from which Codex is told to take the key.
@@ -231,13 +246,68 @@ const CODEX_KEY: &str = "OPENCODE_GATEWAY_KEY";
 
 /// Returns the command that gives Codex a provider of its own.
 fn codex(origin: &str) -> String {
-    let path = base::OPENAI;
+    let provider = codex_provider(origin);
     format!(
         "codex() {{\n  command codex -c model_provider=opencode-gateway \\\n    \
-        -c model_providers.opencode-gateway='{{name = \"opencode-gateway\", \
-        base_url = \"{origin}{path}\", env_key = \"{CODEX_KEY}\", wire_api = \"responses\"}}' \
-        \"$@\"\n}}\n"
+        -c model_providers.opencode-gateway='{provider}' \"$@\"\n}}\n"
     )
+}
+
+/// Returns Codex's provider, in TOML.
+fn codex_provider(origin: &str) -> String {
+    let path = base::OPENAI;
+    format!(
+        "{{name = \"opencode-gateway\", base_url = \"{origin}{path}\", \
+        env_key = \"{CODEX_KEY}\", wire_api = \"responses\"}}"
+    )
+}
+
+/// A file of a client that takes keys, but no address, from variables.
+#[derive(Debug)]
+pub struct File {
+    /// The variable that names the file or its directory.
+    pub variable: &'static str,
+    /// What the variable names, in a directory of this program's.
+    pub named: &'static str,
+    pub path: &'static str,
+    pub content: String,
+}
+
+/// Returns the files of a check, by which these clients send no key of its variables to another
+/// address. The user's own key is in none of them.
+pub fn files(place: Place<'_>) -> [File; 4] {
+    let origin = place.origin;
+    let mut models = pi_models(place);
+    for (provider, path) in [
+        ("openai", base::OPENAI),
+        ("anthropic", base::ANTHROPIC),
+        ("google", &format!("{}/v1beta", base::GOOGLE)),
+    ] {
+        models["providers"][provider] = json!({"baseUrl": format!("{origin}{path}")});
+    }
+    // It would choose one of those, to which it sends no session.
+    let default = json!({"defaultProvider": "opencode-go", "defaultModel": "kimi-k3"});
+    let codex = format!(
+        "model_provider = \"opencode-gateway\"\nmodel_providers.opencode-gateway = {}\n",
+        codex_provider(origin)
+    );
+    let file = |variable, named, path, content| File {
+        variable,
+        named,
+        path,
+        content,
+    };
+    [
+        file(PI_DIRECTORY, "pi", "pi/models.json", models.to_string()),
+        file(PI_DIRECTORY, "pi", "pi/settings.json", default.to_string()),
+        file("CODEX_HOME", "codex", "codex/config.toml", codex),
+        file(
+            GEMINI_CLI_FILE,
+            "gemini-cli.json",
+            "gemini-cli.json",
+            gemini_cli_settings().to_string(),
+        ),
+    ]
 }
 
 /// Writes it as commands for a POSIX shell, in which the client then runs as usual.
@@ -266,27 +336,16 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-/// Returns the variables for every client that needs no more than variables, and for programs of
-/// one's own that read `OPENCODE_BASE_URL`.
+/// Returns the variables of a check, for every client, and for programs of one's own that read
+/// `OPENCODE_BASE_URL`. A key is only in those beside which a client reads an address.
 pub fn variables(origin: &str, key: &str) -> Vec<(&'static str, String)> {
     let place = Place {
         origin,
         key: Some(key),
     };
-    let own = [
-        ("OPENCODE_BASE_URL", format!("{origin}{}", base::OPENAI)),
-        (KEY_VARIABLE, key.to_owned()),
-    ];
-    let mut variables = own.to_vec();
+    let mut variables = vec![("OPENCODE_BASE_URL", format!("{origin}{}", base::OPENAI))];
     for client in Client::value_variants() {
-        let Setup {
-            variables: more,
-            commands,
-            ..
-        } = client.setup(place);
-        if commands.is_none() {
-            variables.extend(more);
-        }
+        variables.extend(client.setup(place).variables);
     }
     // Next to it, an SDK would send the key twice.
     variables.retain(|(name, _)| *name != "ANTHROPIC_AUTH_TOKEN");
@@ -372,6 +431,43 @@ mod tests {
             let names_it = told.contains(&format!("\"${KEY_VARIABLE}\""));
             assert_eq!(names_it, !reads_it_alone, "{told}");
         }
+    }
+
+    #[test]
+    fn the_files_of_a_check_name_the_gateway_and_never_the_users_own_key() {
+        let text = |key| {
+            let files = files(Place {
+                origin: ORIGIN,
+                key,
+            });
+            files.map(|file| file.content).concat()
+        };
+        for (key, count) in [(Some("loopback-key"), 2), (None, 0)] {
+            let text = text(key);
+            assert_eq!(text.matches("http").count(), 6, "{text}");
+            assert_eq!(text.matches(&format!("{ORIGIN}/")).count(), 6, "{text}");
+            assert_eq!(text.matches("loopback-key").count(), count, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_check_gives_no_key_but_beside_an_address() {
+        for client in Client::value_variants() {
+            let place = Place {
+                origin: ORIGIN,
+                key: Some("loopback-key"),
+            };
+            let variables = client.setup(place).variables;
+            let has_address = variables.iter().any(|(_, value)| value.contains(ORIGIN));
+            // Those of Codex are in a file.
+            let has_file = *client == Client::Codex;
+            let has_key = variables
+                .iter()
+                .any(|(_, value)| value.contains("loopback-key"));
+            assert!(!has_key || has_address || has_file, "{variables:?}");
+        }
+        let variables = variables(ORIGIN, "loopback-key");
+        assert!(!variables.iter().any(|(name, _)| *name == KEY_VARIABLE));
     }
 
     #[test]

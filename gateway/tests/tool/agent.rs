@@ -243,6 +243,8 @@ fn environment() {
             "_CONFIG_CONTENT",
             "_API_KEY",
             "_TOKEN",
+            "_GATEWAY_KEY",
+            "CODEX_HOME",
             "_PROXY",
             "_proxy",
         ];

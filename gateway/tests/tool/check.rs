@@ -277,6 +277,8 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
     command.args(agent).env(name, value);
     command
         .env("OPENAI_API_KEY", "sk-secret")
+        .env("OPENCODE_API_KEY", "the-real-gateways-secret")
+        .env("CODEX_HOME", "/a/secret/place")
         .env("ANTHROPIC_AUTH_TOKEN", "another-secret")
         .env("NO_PROXY", "example.com");
     let output = command.output().unwrap();
@@ -290,7 +292,7 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
         "OPENAI_API_KEY=loopback-key\n",
         "ANTHROPIC_API_KEY=loopback-key\n",
         "GEMINI_API_KEY=loopback-key\n",
-        "OPENCODE_API_KEY=loopback-key\n",
+        "OPENCODE_GATEWAY_KEY=loopback-key\n",
         "OPENCODE_CONFIG_CONTENT={\"provider\":",
         "OPENAI_API_BASE=http://127.0.0.1:",
         "NO_PROXY=example.com,127.0.0.1,localhost,::1\n",
@@ -299,6 +301,8 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
         assert!(told.contains(variable), "{variable} is not in {told}");
     }
     assert!(!told.contains("secret"), "{told}");
+    // A client that reads it has another address, and there the key would be wrong.
+    assert!(!told.contains("OPENCODE_API_KEY"), "{told}");
 }
 
 #[test]
@@ -316,14 +320,51 @@ fn the_real_gateways_key_is_asked_for() {
 #[cfg(unix)]
 mod unix {
     use std::io::{BufRead, BufReader};
+    use std::path::Path;
     use std::process::Stdio;
     use std::thread;
     use std::time::{Duration, Instant};
 
+    use reqwest_opencode_session::testing::Gateway;
     use rustix::process::{Pid, Signal, kill_process};
 
     use super::*;
     use crate::program::terminal;
+
+    #[test]
+    fn settings_name_no_other_address_and_last_as_long_as_the_command() {
+        let script = r#"echo "$PI_CODING_AGENT_DIR"
+            cat "$PI_CODING_AGENT_DIR/models.json" "$CODEX_HOME/config.toml" \
+                "$GEMINI_CLI_SYSTEM_SETTINGS_PATH"
+            ls -ld "$(dirname "$CODEX_HOME")""#;
+        let real = Gateway::builder().key("real-key").start().unwrap();
+        let upstream = real.url("");
+        for (arguments, key) in [(&[][..], "loopback-key"), (&["--upstream", &upstream], "")] {
+            let mut command = command(arguments);
+            command.env("OPENCODE_API_KEY", "real-key");
+            command.args(["--check", "--", "sh", "-c", script]);
+            let output = command.output().unwrap();
+            let (report, told) = (stderr(&output), stdout(&output));
+            let (_, origin) = report.split_once("see its calls at ").unwrap();
+            let origin = origin.lines().next().unwrap();
+            assert!(told.contains(&format!(r#""baseUrl":"{origin}/"#)), "{told}");
+            assert!(
+                told.contains(&format!(r#"base_url = "{origin}/"#)),
+                "{told}"
+            );
+            assert_eq!(
+                told.matches("http").count(),
+                told.matches(origin).count(),
+                "{told}"
+            );
+            assert!(told.contains("gemini-api-key"), "{told}");
+            assert!(told.contains(key) && !told.contains("real-key"), "{told}");
+            assert!(told.contains("drwx------ "), "{told}");
+            let directory = Path::new(told.lines().next().unwrap());
+            assert!(directory.is_absolute(), "{told}");
+            assert!(!directory.parent().unwrap().exists(), "{told}");
+        }
+    }
 
     #[test]
     fn a_command_that_a_signal_ends_has_the_code_of_a_shell() {
