@@ -97,8 +97,10 @@ impl Agent<'_> {
             .args(arguments)
             .envs(environment(self.place.origin, self.key))
             .envs(settings.variables.iter().cloned());
-        // A token of another service, which an SDK would send along with the key.
-        command.env_remove("ANTHROPIC_AUTH_TOKEN");
+        // Tokens of another service, which SDKs would send along with the key, and pi instead of it.
+        for name in ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_OAUTH_TOKEN"] {
+            command.env_remove(name);
+        }
         if self.place.key.is_some() {
             // It is a key of the real gateway, where a client may send it by itself.
             command.env_remove(setup::KEY_VARIABLE);

@@ -36,7 +36,7 @@ pub struct Setup {
     /// What its user should know.
     notes: &'static [&'static str],
     pub variables: Vec<(&'static str, String)>,
-    /// Shell commands for what no variable sets.
+    /// Shell commands for what setting a variable does not do.
     commands: Option<String>,
     /// A first call.
     example: &'static str,
@@ -97,7 +97,8 @@ impl Client {
                     ("ANTHROPIC_BASE_URL", url(base::ANTHROPIC)),
                     ("ANTHROPIC_API_KEY", key()),
                 ],
-                None,
+                // An SDK would send that token along with the key.
+                Some("unset ANTHROPIC_AUTH_TOKEN\n".to_owned()),
                 "python my_agent.py",
             ),
             Self::Google => (
@@ -140,7 +141,8 @@ impl Client {
                     ("ANTHROPIC_AUTH_TOKEN", key()),
                     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
                 ],
-                None,
+                // Claude Code would send that key along with the token.
+                Some("unset ANTHROPIC_API_KEY\n".to_owned()),
                 "claude --model qwen4-max --print Hello",
             ),
             Self::GeminiCli => (
@@ -164,6 +166,8 @@ impl Client {
             Self::Aider => (
                 &["aider sends no session, which OpenCode Go refuses; --add-session helps."],
                 vec![
+                    // One that is set for another program would come first.
+                    ("OPENAI_BASE_URL", url(base::OPENAI)),
                     ("OPENAI_API_BASE", url(base::OPENAI)),
                     ("OPENAI_API_KEY", key()),
                 ],
@@ -430,6 +434,21 @@ mod tests {
             let reads_it_alone = matches!(client, Client::Opencode | Client::Pi);
             let names_it = told.contains(&format!("\"${KEY_VARIABLE}\""));
             assert_eq!(names_it, !reads_it_alone, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_key_for_another_address_is_unset_where_it_would_be_sent_along() {
+        let place = Place {
+            origin: ORIGIN,
+            key: None,
+        };
+        for (client, unset) in [
+            (Client::Anthropic, "\nunset ANTHROPIC_AUTH_TOKEN\n"),
+            (Client::ClaudeCode, "\nunset ANTHROPIC_API_KEY\n"),
+        ] {
+            let told = client.setup(place).to_string();
+            assert!(told.contains(unset), "{told}");
         }
     }
 

@@ -280,6 +280,7 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
         .env("OPENCODE_API_KEY", "the-real-gateways-secret")
         .env("CODEX_HOME", "/a/secret/place")
         .env("ANTHROPIC_AUTH_TOKEN", "another-secret")
+        .env("ANTHROPIC_OAUTH_TOKEN", "one-more-secret")
         .env("NO_PROXY", "example.com");
     let output = command.output().unwrap();
     assert_ends(&output, 0, "every call kept its conversation's session");
