@@ -174,8 +174,10 @@ async fn run(options: Options) -> Result<u8> {
                 origin: &origin,
                 key: own_key,
             };
-            let settings = Settings::write(place);
-            let settings = settings.context("cannot write the clients' settings")?;
+            let settings = Settings::write(place).with_context(|| {
+                let directory = env::temp_dir();
+                format!("cannot write clients' settings in {}", directory.display())
+            })?;
             let agent = Agent {
                 command: &options.command,
                 place,

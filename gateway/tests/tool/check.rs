@@ -368,6 +368,16 @@ mod unix {
     }
 
     #[test]
+    fn a_directory_for_settings_that_cannot_be_written_is_named() {
+        let mut command = command(["--check", "--", "true"]);
+        let output = command.env("TMPDIR", "/no/such").output().unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        let report = stderr(&output);
+        let why = "error: cannot write clients' settings in /no/such: ";
+        assert!(report.starts_with(why), "{report}");
+    }
+
+    #[test]
     fn a_command_that_a_signal_ends_has_the_code_of_a_shell() {
         let (agent, (name, value)) = agent::command("right");
         let mut command = command(["--check", "--", "sh", "-c", "\"$@\"; kill -TERM $$", "sh"]);
