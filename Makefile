@@ -82,8 +82,8 @@ picture:
 wire:
 	cargo run --quiet --manifest-path compat/wire/Cargo.toml
 
-# Whether the newest clients reach the gateway as `opencode-gateway --setup` says. Needs Linux, Node.js
-# 20, npm and Python, and installs the clients into target/setup.
+# Whether the newest clients reach the gateway as `opencode-gateway --setup` says, and under a check.
+# Needs Linux, Node.js 20, npm and Python, and installs the clients into target/setup.
 setup:
 	compat/setup/run.sh
 

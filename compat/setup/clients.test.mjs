@@ -200,6 +200,14 @@ for (const model of ['', '--model openai/gpt-5', '--provider anthropic --model c
   });
 }
 
+for (const model of ['gemini/gemini-2.5-pro', 'anthropic/claude-opus-5-5']) {
+  test(`aider --model ${model} calls the gateway under a check`, async (context) => {
+    if (!isInstalled('aider')) return context.skip('it is not installed');
+    const { output, calls } = await check('aider', `aider --model ${model} --message Hello`);
+    assert.ok(calls.length > 0, output);
+  });
+}
+
 for (const [name, programs] of Object.entries(SDKS)) {
   for (const [language, program] of Object.entries(programs)) {
     test(`the SDK of ${name} in ${language} calls the gateway`, async (context) => {

@@ -347,7 +347,14 @@ pub fn variables(origin: &str, key: &str) -> Vec<(&'static str, String)> {
         origin,
         key: Some(key),
     };
-    let mut variables = vec![("OPENCODE_BASE_URL", format!("{origin}{}", base::OPENAI))];
+    let mut variables = vec![
+        ("OPENCODE_BASE_URL", format!("{origin}{}", base::OPENAI)),
+        // LiteLLM, which is in aider, takes Google's key with no other address.
+        (
+            "GEMINI_API_BASE",
+            format!("{origin}{}/v1beta", base::GOOGLE),
+        ),
+    ];
     for client in Client::value_variants() {
         variables.extend(client.setup(place).variables);
     }

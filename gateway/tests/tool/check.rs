@@ -296,6 +296,7 @@ fn the_command_is_given_base_urls_and_keys_that_are_the_gateways() {
         "OPENCODE_GATEWAY_KEY=loopback-key\n",
         "OPENCODE_CONFIG_CONTENT={\"provider\":",
         "OPENAI_API_BASE=http://127.0.0.1:",
+        "GEMINI_API_BASE=http://127.0.0.1:",
         "NO_PROXY=example.com,127.0.0.1,localhost,::1\n",
         "no_proxy=127.0.0.1,localhost,::1\n",
     ] {
