@@ -1,8 +1,8 @@
 # Each check in one short command. `make` runs what must pass before a change lands.
 
-.PHONY: all format lint test test-release doc docs-rs quickstart examples compat page picture wire \
-	setup wasm instructions chart bench tree msrv minimal-versions features coverage mutants fuzz deny \
-	package
+.PHONY: all format lint test test-release doc docs-rs quickstart examples json compat page picture \
+	wire setup wasm instructions chart bench tree msrv minimal-versions features coverage mutants \
+	fuzz deny package
 
 # Packages outside the workspace: they need other tools, a newer Rust or heavier dependencies.
 OUTSIDE = benches/instructions compat compat/shapes compat/wasm compat/wire fuzz
@@ -39,9 +39,10 @@ test: export no_proxy =
 test:
 	cargo test --workspace --all-features
 
-# The ambient session again: it must not depend on the level of optimization.
+# The ambient session again, with 30,000 random programs: it must not depend on the level of
+# optimization.
 test-release:
-	cargo test --release --all-features --test all -- scope stress
+	PROPTEST_CASES=30000 cargo test --release --all-features --test all -- scope stress
 
 # The documentation, with all features and with none
 doc:
@@ -138,10 +139,12 @@ mutants:
 		-C=--features=blocking,serde,testing,tower,tracing -C=--lib -C=--test=all -C=--test=tracing
 	$(MUTANTS) --output target/mutants/gateway --package opencode-gateway -C=--bins -C=--test=tool
 
-# Whether JSON is read as Node reads it, and each fuzz target for ten minutes. Needs Node.js, a
-# nightly toolchain and cargo-fuzz.
-fuzz:
+# Whether JSON is read as Node reads it
+json:
 	cargo test --manifest-path fuzz/Cargo.toml
+
+# Each fuzz target for ten minutes. Needs a nightly toolchain and cargo-fuzz.
+fuzz:
 	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
 		cargo +nightly fuzz run $$target -- -max_total_time=600 || exit 1; \
 	done

@@ -99,6 +99,9 @@ pub struct Evidence {
 const CALLS: usize = 5_000;
 const KEYS: usize = 200;
 
+/// How many calls with one key may be under way, so that their answers are evidence.
+const AT_ONCE: usize = 1_000;
+
 /// How many conversations are compared by what their users typed.
 const BEGUN: usize = 64;
 
@@ -197,7 +200,7 @@ impl AddSession {
 
 impl Conversations {
     fn new() -> Self {
-        let limits = Limits::default().requests(1).bodies(0).prompts(CALLS);
+        let limits = Limits::default().requests(AT_ONCE).bodies(0).prompts(CALLS);
         Self {
             log: Log::with_limits(limits),
             calls: BTreeMap::new(),

@@ -385,10 +385,10 @@ mod tests {
         }
     }
 
-    /// The id, the name and the arguments of a call of a tool.
+    /// The id, the name and the arguments of a tool call.
     type Called = (Option<String>, String, String);
 
-    /// Returns an answer's id, and its calls of tools.
+    /// Returns an answer's id, and the id, name and arguments of each call of a tool.
     fn called(body: &str) -> (Option<String>, Vec<Called>) {
         let is_stream = body.starts_with("data:");
         let content_type = match is_stream {

@@ -115,10 +115,11 @@ pub struct Options {
     )]
     pub models: Vec<String>,
 
-    /// Make the next call go wrong: a status such as 503, `rate-limit:SECONDS`, `go-limit`,
-    /// `free-limit`, `delay:SECONDS`, `close` (no answer), `cut` (half an answer) or
-    /// `redirect:URL`. `3x503` affects the next three calls. Several failures happen in the order
-    /// given
+    /// Make the next call go wrong: a status such as 503, a refusal of the gateway's
+    /// (`rate-limit:SECONDS`, `go-limit`, `free-limit`, `unknown-model`, `model-protocol`,
+    /// `model-unavailable`, `free-tier`, `entitlement`), `delay:SECONDS`, `close` (no answer), `cut`
+    /// (half an answer) or `redirect:URL`. `3x503` affects the next three calls. Several failures
+    /// happen in the order given
     #[arg(long, value_name = "FAILURE", value_parser = Fail::parse, conflicts_with = "upstream")]
     pub fail: Vec<Fail>,
 
@@ -346,6 +347,11 @@ impl Fail {
             }
             ("go-limit", None) => Failure::GoUsageLimit,
             ("free-limit", None) => Failure::FreeUsageLimit,
+            ("unknown-model", None) => Failure::UnknownModel,
+            ("model-protocol", None) => Failure::ProtocolUnsupported,
+            ("model-unavailable", None) => Failure::ModelUnavailable,
+            ("free-tier", None) => Failure::FreeTier,
+            ("entitlement", None) => Failure::Entitlement,
             ("redirect", Some(location)) => {
                 let location = location.to_owned();
                 location

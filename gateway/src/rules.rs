@@ -77,30 +77,19 @@ impl Allow {
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
     allowed: Arc<[Allow]>,
-    /// The names of marks that are no fault by themselves, but count as one.
-    denied: Arc<[String]>,
     /// The calls that this program added a session to.
     added: Arc<Mutex<BTreeMap<u64, Added>>>,
+    /// The names of marks that are no fault by themselves, but count as one.
+    denied: Arc<[String]>,
 }
 
 impl Rules {
     pub fn new(allowed: &[Allow]) -> Self {
         Self {
             allowed: allowed.into(),
-            denied: Arc::default(),
             added: Arc::default(),
+            denied: Arc::default(),
         }
-    }
-
-    /// Counts these marks as faults.
-    pub fn denying(self, marks: &[String]) -> Self {
-        let denied = marks.into();
-        Self { denied, ..self }
-    }
-
-    /// Returns whether a mark with this name counts as a fault, though it is none by itself.
-    pub fn denies(&self, mark: &str) -> bool {
-        self.denied.iter().any(|denied| denied == mark)
     }
 
     /// Notes that a session was added to the call with this number.
@@ -118,6 +107,17 @@ impl Rules {
     pub fn added(&self, call: &SeenRequest) -> Option<Added> {
         let added = self.added.lock().unwrap_or_else(PoisonError::into_inner);
         added.get(&call.number).copied()
+    }
+
+    /// Counts these marks as faults.
+    pub fn denying(self, marks: &[String]) -> Self {
+        let denied = marks.into();
+        Self { denied, ..self }
+    }
+
+    /// Returns whether a mark with this name counts as a fault, though it is none by itself.
+    pub fn denies(&self, mark: &str) -> bool {
+        self.denied.iter().any(|denied| denied == mark)
     }
 
     /// Returns whether a mark of this call is accepted.

@@ -57,6 +57,10 @@ fn every_type_goes_to_another_thread_and_is_printed() {
 #[test]
 fn values_are_values_and_what_names_a_thing_is_a_key() {
     fn is_text<T: Display + FromStr + for<'a> TryFrom<&'a str> + TryFrom<String>>() {}
+    fn is_made_of_an_id<
+        T: FromStr + for<'a> TryFrom<&'a str> + TryFrom<String> + From<SessionId>,
+    >() {
+    }
     fn is_id<T: Id>() {}
     fn is_stored<T: serde::Serialize + serde::de::DeserializeOwned>() {}
 
@@ -64,16 +68,17 @@ fn values_are_values_and_what_names_a_thing_is_a_key() {
     is_copied::<OpencodeSessionMiddlewareBuilder>();
     is_copied::<OpencodeSessionLayer>();
     is_copied::<OpencodeSessionService<()>>();
-    is_value::<ExistingHeader>();
-    is_value::<Fallback>();
     is_value::<Failure>();
     is_key::<Applied>();
+    is_key::<ExistingHeader>();
+    is_key::<Fallback>();
     is_key::<Provider>();
     is_key::<Session>();
     is_key::<Source>();
     is_key::<Target>();
     is_id::<SessionId>();
     is_id::<TurnId>();
+    is_made_of_an_id::<Session>();
     is_text::<Target>();
     is_stored::<Session>();
     is_stored::<Target>();

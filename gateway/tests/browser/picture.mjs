@@ -11,7 +11,9 @@ const browser = await launch();
 try {
   await agent(gateway, "Find out why the login test is flaky, and fix it.");
   await agent(gateway, "Stream the export instead of building it in memory.",
-    { client: "review-bot", model: "glm-5.2", task: "List the callers of the export." });
+    {
+      client: "review-bot", model: "glm-5.2", task: "List the callers of the export.", titled: false,
+    });
 
   // The most common faults: a title call that forgets the session, a client that makes a new id in
   // the middle, and a client without any session.
@@ -23,7 +25,7 @@ try {
   forgetful.session = crypto.randomUUID();
   await forgetful.ask("Now the same for the login page.");
   await agent(gateway, "Write the release notes for 0.4.",
-    { task: "Which pull requests were merged since 0.3?" });
+    { task: "Which pull requests were merged since 0.3?", titled: false });
   await call(gateway, { headers: { "user-agent": "nightly-report/2.1" }, body: {
     messages: [{ role: "user", content: "Summarize what was merged since yesterday." }],
   } });

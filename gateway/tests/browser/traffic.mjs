@@ -104,10 +104,10 @@ export function call(gateway, { headers = {}, body = {}, key = KEY, agent } = {}
 
 /** Holds a conversation of three turns, with a subagent. */
 export async function agent(gateway, words, options = {}) {
-  const { task = "Find every test that binds a port." } = options;
+  const { task = "Find every test that binds a port.", titled = true } = options;
   const conversation = new Conversation(gateway, options);
   await conversation.ask(words);
-  await conversation.title(words, conversation.headers());
+  if (titled) await conversation.title(words, conversation.headers());
   await conversation.ask("Run the tests again.");
   const helper = new Conversation(gateway, { ...options, parent: conversation.session });
   await helper.ask(task);

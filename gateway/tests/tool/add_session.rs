@@ -117,7 +117,13 @@ fn conversations_at_once_with_titles_retries_and_summaries_are_each_in_one_sessi
     }
     let all: BTreeSet<_> = of_topic.values().flatten().collect();
     assert_eq!(of_topic.len(), 3);
-    assert_eq!(all.len(), 3, "{of_topic:#?}");
+    let added: Vec<String> = (1..=requests.len() as u64)
+        .map(|number| {
+            let call = program.call(number, |_| true);
+            format!("{} {} {}", call["name"], call["session"], call["added"])
+        })
+        .collect();
+    assert_eq!(all.len(), 3, "{added:#?}");
     assert!(requests.iter().all(|call| !call.has_fault()));
 }
 

@@ -267,13 +267,21 @@ fn failures_and_replies_come_in_the_order_of_the_arguments() {
 }
 
 #[test]
-fn limits_are_named_as_the_gateway_names_them() {
-    let program = Program::start(["--fail", "go-limit", "--fail", "free-limit"]);
-    let body = chat("You are a guide.", &["Where is the sea?"]);
-    for error in ["GoUsageLimitError", "FreeUsageLimitError"] {
+fn refusals_are_those_of_the_gateway() {
+    for (name, status, error) in [
+        ("go-limit", 429, "GoUsageLimitError"),
+        ("free-limit", 429, "FreeUsageLimitError"),
+        ("unknown-model", 401, "ModelError"),
+        ("model-protocol", 400, "ModelProtocolUnsupported"),
+        ("model-unavailable", 400, "Model is unavailable"),
+        ("free-tier", 403, "FreeTierError"),
+        ("entitlement", 403, "EntitlementError"),
+    ] {
+        let program = Program::start(["--fail", name]);
+        let body = chat("You are a guide.", &["Where is the sea?"]);
         let response = try_call(&program, Some("one"), &body).unwrap();
-        assert_eq!(response.status(), 429);
-        assert!(response.text().unwrap().contains(error), "{error}");
+        assert_eq!(response.status(), status, "{name}");
+        assert!(response.text().unwrap().contains(error), "{name}");
     }
 }
 
