@@ -144,6 +144,15 @@ fn an_answer_that_several_sessions_got_or_that_repeats_its_prompt_is_no_evidence
     call("y", &[asks(LONG)]).of(&log);
     assert_eq!(marked(&log), []);
 
+    // So it is if most of it does.
+    let log = Log::default();
+    let answer = format!("{LONG} Indeed.");
+    call("x", &[asks(&format!("Correct this: {LONG}"))])
+        .answered(&*answer)
+        .of(&log);
+    call("y", &[asks(&answer)]).of(&log);
+    assert_eq!(marked(&log), []);
+
     let reads = Tool::new("call_1", "read", json!({"path": "weather.txt"}));
     for prompt in [
         vec![asks(&format!("Repeat: {LONG}"))],

@@ -81,6 +81,7 @@ impl Client {
             sessions: 0,
         };
         client.begin(None);
+        client.turn(0);
         for _ in 0..8 + client.random.below(16) {
             client.step();
         }

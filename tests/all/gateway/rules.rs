@@ -53,6 +53,7 @@ fn an_answer_agrees_in_letters_and_digits_or_in_its_beginning_or_end() {
         (LONG, &LONG[10..40], false),
         (thoughts.as_str(), LONG, true),
         (LONG, thoughts.as_str(), true),
+        ("<think>Let me see.</think>Yes.", "Yes.", true),
         (LONG, "It rains.", false),
         // 23 letters and digits of it are too few.
         (LONG, "It is sunny in Lisbon today, but", false),
@@ -675,6 +676,58 @@ fn a_retry_with_a_message_that_was_added_and_no_answer_continues() {
     call("s", &[asks("1"), asks("2")]).answered("b").of(&log);
     call("s", &[asks("1"), asks("2"), says("b"), asks("3")]).of(&log);
     assert_eq!(continued(&log), [None, Some(1), Some(2)]);
+    assert_eq!(marked(&log), []);
+}
+
+#[test]
+fn prompts_that_end_alike_with_what_the_model_is_to_go_on_with_do_not_continue_each_other() {
+    let begun = [asks("A city, as JSON"), says("The answer is: {")];
+    let log = Log::default();
+    for session in ["x", "y", "y"] {
+        // Its answer is not known.
+        call(session, &begun).of(&log);
+    }
+    assert_eq!(continued(&log), [None; 3]);
+    assert_eq!(marked(&log), []);
+}
+
+#[test]
+fn a_fork_of_a_fork_is_one_as_well() {
+    let log = Log::default();
+    log.expect_fork("x", "y");
+    log.expect_fork("y", "z");
+    call("x", &[asks("1")]).answered(LONG).of(&log);
+    for (session, marks) in [("z", vec![]), ("v", moved(1, "x", false))] {
+        let messages = [asks("1"), says(LONG), asks(session)];
+        let number = call(session, &messages).of(&log);
+        assert_eq!(log.get(number).unwrap().marks, marks, "{session}");
+    }
+}
+
+#[test]
+fn a_conversation_that_is_edited_in_a_fork_is_still_that_fork() {
+    let log = Log::default();
+    log.expect_fork("x", "fork");
+    call("x", &[asks("1")]).answered(LONG).of(&log);
+    for question in ["2", "two", "zwei"] {
+        let mut messages = vec![asks("1"), says(LONG), asks(question)];
+        let answer = format!("Answer to {question}");
+        call("fork", &messages).answered(&*answer).of(&log);
+        messages.extend([says(&*answer), asks("Go on")]);
+        call("fork", &messages).of(&log);
+    }
+    assert_eq!(marked(&log), []);
+}
+
+#[test]
+fn of_sessions_that_got_the_same_answer_the_parent_is_continued() {
+    let log = Log::default();
+    for session in ["main", "another"] {
+        call(session, &[asks("1")]).answered("Yes.").of(&log);
+    }
+    let messages = [asks("1"), says("Yes."), asks("A task")];
+    call("sub", &messages).parent("main").of(&log);
+    assert_eq!(continued(&log), [None, None, Some(1)]);
     assert_eq!(marked(&log), []);
 }
 

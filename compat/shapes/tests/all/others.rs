@@ -1,9 +1,12 @@
 //! Clients that are not reqwest, SDKs with ids of their own, and bodies that hold the session.
 
 use http::{HeaderMap, HeaderValue};
-use reqwest_middleware::ClientWithMiddleware;
-use reqwest_opencode_session::testing::{Failure, Gateway};
-use reqwest_opencode_session::{OpencodeSessionMiddleware, RedirectRefused, Session};
+use reqwest::Url;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Extension};
+use reqwest_opencode_session::testing::{Failure, Gateway, Mark};
+use reqwest_opencode_session::{
+    OpencodeSessionMiddleware, RedirectRefused, RequestBuilderExt as _, Session, WithSession as _,
+};
 use reqwest_opencode_session_shapes::after::{
     proxy_without_sessions, reqwest_fork, sdk_with_ids, session_in_body,
 };
@@ -139,4 +142,77 @@ async fn a_session_in_the_body_is_the_sessions_id() {
     let mut body = json!({"model": "claude-sonnet-5", "messages": []});
     session_in_body::name_session(&mut body, session_in_body::Api::Anthropic, &session);
     assert_eq!(body["metadata"], json!({"user_id": session.id().as_str()}));
+}
+
+/// What the guide says of reqwest-middleware's two ways to put a session into the extensions.
+#[tokio::test]
+async fn an_extension_of_the_client_goes_before_every_scope_and_one_of_the_request_before_that() {
+    let gateway = Gateway::start().unwrap();
+    let [of_client, of_request, scope] = [Session::new(), Session::new(), Session::new()];
+    let http = reqwest::Client::new();
+    let client = ClientBuilder::new(http)
+        .with_init(Extension(of_client.clone()))
+        .with(OpencodeSessionMiddleware::new())
+        .build();
+    let call = || client.post(gateway.url("/zen/go/v1/chat/completions"));
+    call().send().with_session(&scope).await.unwrap();
+    let named = call().with_extension(of_request.clone()).send();
+    named.with_session(&scope).await.unwrap();
+    let seen: Vec<_> = gateway
+        .requests()
+        .into_iter()
+        .map(|seen| seen.session)
+        .collect();
+    assert_eq!(
+        seen,
+        [of_client, of_request].map(|session| Some(session.id().to_string()))
+    );
+}
+
+#[tokio::test]
+async fn a_session_in_another_wrapper_in_the_extensions_is_ignored() {
+    let gateway = Gateway::start().unwrap();
+    let session = Session::new();
+    let client = OpencodeSessionMiddleware::new().into_client(reqwest::Client::builder());
+    let client = client.unwrap();
+    let call = || client.post(gateway.url("/zen/go/v1/chat/completions"));
+    let wrapped = call().with_extension(Some(session.clone()));
+    wrapped.send().await.unwrap();
+    let wrapped = call().with_extension(std::sync::Arc::new(session));
+    wrapped.send().await.unwrap();
+    assert_eq!(gateway.requests().len(), 2);
+    gateway.assert_every_request_in(&Session::process());
+}
+
+/// What the page on one function says of a session that the user has set.
+#[tokio::test]
+async fn the_headers_for_a_url_replace_a_session_that_is_there_and_one_header_is_added() {
+    let gateway = Gateway::start().unwrap();
+    let opencode = OpencodeSessionMiddleware::new();
+    let session = Session::new().turn();
+    let url = Url::parse(&gateway.url("/zen/go/v1/chat/completions")).unwrap();
+    let ours = opencode.bound_to(&session).headers_for(&url).unwrap();
+    let call = || {
+        let call = reqwest::Client::new().post(url.clone());
+        call.header("x-opencode-session", "the-users-own")
+    };
+
+    call().headers(ours.clone()).send().await.unwrap();
+    let added = reqwest::Client::new().post(url.clone()).headers(ours);
+    let added = added.header("x-opencode-session", "the-users-own");
+    added.send().await.unwrap();
+    let kept = call()
+        .opencode_session(&opencode.bound_to(&session))
+        .unwrap();
+    kept.send().await.unwrap();
+
+    let [replaced, added, kept] = &gateway.requests()[..] else {
+        panic!("three calls");
+    };
+    assert_eq!(replaced.session.as_deref(), Some(session.id().as_str()));
+    let turn = session.turn_id().map(AsRef::as_ref);
+    assert_eq!(replaced.turn.as_deref(), turn);
+    assert!(added.marks.contains(&Mark::Doubled), "{added}");
+    assert_eq!(kept.session.as_deref(), Some("the-users-own"));
+    assert_eq!(kept.turn, None);
 }
