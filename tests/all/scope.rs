@@ -744,7 +744,8 @@ fn a_scope_is_made_of_whatever_names_a_session() {
 
     let turn = Session::new().turn();
     let session = Session::from(turn.id());
-    let (to_reference, some_reference) = (&&turn, &Some(&&turn));
+    let to_reference = &&turn;
+    let some_reference = &Some(to_reference);
     let (some_turn, some_id) = (Some(turn.clone()), Some(turn.id().clone()));
     for seen in [
         seen(turn.clone()),

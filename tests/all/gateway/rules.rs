@@ -835,15 +835,16 @@ async fn answers_of_the_gateway_are_known_again_in_every_wire_format_whole_and_s
             for reply in &replies {
                 let gateway = start();
                 gateway.reply_next(reply.clone());
+                // Where it is said that a stream is asked for.
+                let is_in_path = matches!(format, Format::Generate);
+                let mut path = format.path().to_owned();
+                if stream && is_in_path {
+                    path = path.replace(":generate", ":streamGenerate");
+                }
                 let send = async |session: &str, messages: &[Message]| {
                     let mut body = format.body(SYSTEM, messages);
-                    let mut path = format.path().to_owned();
-                    match format {
-                        Format::Generate if stream => {
-                            path = path.replace(":generate", ":streamGenerate");
-                        }
-                        Format::Generate => {}
-                        _ => body["stream"] = stream.into(),
+                    if !is_in_path {
+                        body["stream"] = stream.into();
                     }
                     let request = post(&gateway, &path).bearer_auth(Gateway::KEY);
                     let request = request.header("x-api-key", Gateway::KEY);
