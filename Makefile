@@ -154,6 +154,10 @@ deny:
 	cargo deny --manifest-path Cargo.toml check
 	cargo deny --manifest-path gateway/Cargo.toml check
 
-# What a release would publish, compiled from the packages themselves
+# What a release would publish, compiled from the packages themselves. Cargo keeps the sources of a
+# packed library by the path of the target directory, so another path is taken each time: otherwise,
+# the tool would be compiled with older ones.
 package:
-	cargo package --package reqwest-opencode-session --package opencode-gateway --allow-dirty
+	target=$$(mktemp -d) && cargo package --package reqwest-opencode-session \
+		--package opencode-gateway --allow-dirty --target-dir "$$target"; \
+	status=$$?; rm -r "$$target"; exit $$status
