@@ -114,14 +114,23 @@ RUST_1_85 ?= cargo +1.85
 msrv:
 	$(RUST_1_85) check --workspace --all-features --all-targets --target-dir target/msrv
 
-# The oldest dependencies that the manifests allow. Needs a nightly toolchain and cargo-hack.
+# The oldest dependencies that the manifests allow, of each package by itself, as it is published.
+# Needs a nightly toolchain and cargo-hack.
 minimal-versions:
-	cp Cargo.lock target/Cargo.lock
-	rm Cargo.lock
-	cargo +nightly hack --no-dev-deps check --package reqwest-opencode-session \
-		--package opencode-gateway --all-features -Zdirect-minimal-versions \
-		--target-dir target/minimal-versions; \
-	status=$$?; mv target/Cargo.lock Cargo.lock; exit $$status
+	packed=$$(mktemp -d) && cargo package --quiet --no-verify --package reqwest-opencode-session \
+		--package opencode-gateway --allow-dirty --target-dir "$$packed" && \
+	for package in "$$packed"/package/*.crate; do \
+		tar --extract --gzip --file "$$package" --directory "$$packed" || exit 1; \
+	done && \
+	for package in reqwest-opencode-session opencode-gateway; do \
+		rm -f "$$packed/$$package"-*/Cargo.lock; \
+		cargo +nightly hack --no-dev-deps check --all-features -Zdirect-minimal-versions \
+			--manifest-path "$$packed/$$package"-*/Cargo.toml \
+			$${patch:+--config "$$patch"} \
+			--target-dir target/minimal-versions || exit 1; \
+		patch="patch.crates-io.$$package.path='$$(echo "$$packed/$$package"-*)'"; \
+	done; \
+	status=$$?; rm -r "$$packed"; exit $$status
 
 # Every combination of features. Needs cargo-hack.
 features:
