@@ -6,11 +6,17 @@ use uuid::Uuid;
 
 use crate::error::impl_debug;
 
+// Each stands below both as a constant of its own and in a list.
+const SESSION_NAME: &str = "x-opencode-session";
+const TURN_NAME: &str = "x-opencode-request";
+const OTHER_TURN_NAME: &str = "x-opencode-request-id";
+const PARENT_SESSION_NAME: &str = "x-parent-session-id";
+
 /// `x-opencode-session`: one stable id per conversation; the gateway routes by it.
-pub const SESSION: HeaderName = HeaderName::from_static("x-opencode-session");
+pub const SESSION: HeaderName = HeaderName::from_static(SESSION_NAME);
 
 /// `x-opencode-request`: one id per turn, the same for every call that belongs to it.
-pub const TURN: HeaderName = HeaderName::from_static("x-opencode-request");
+pub const TURN: HeaderName = HeaderName::from_static(TURN_NAME);
 
 /// `x-opencode-client`: the client's name, for the gateway's statistics.
 pub const CLIENT: HeaderName = HeaderName::from_static("x-opencode-client");
@@ -19,17 +25,17 @@ pub const CLIENT: HeaderName = HeaderName::from_static("x-opencode-client");
 pub const PROJECT: HeaderName = HeaderName::from_static("x-opencode-project");
 
 /// `x-parent-session-id`: in a subagent's calls, the session that started it.
-pub const PARENT_SESSION: HeaderName = HeaderName::from_static("x-parent-session-id");
+pub const PARENT_SESSION: HeaderName = HeaderName::from_static(PARENT_SESSION_NAME);
 
 /// Another name for [`TURN`]: if a request has both, the gateway reads this one.
-pub(crate) const OTHER_TURN: HeaderName = HeaderName::from_static("x-opencode-request-id");
+pub(crate) const OTHER_TURN: HeaderName = HeaderName::from_static(OTHER_TURN_NAME);
 
 /// `x-session-affinity`: what OpenCode's client sends to providers that are not OpenCode.
 pub(crate) const AFFINITY: &str = "x-session-affinity";
 
 /// Every header that OpenCode's gateways take a session from, in the order that we read them.
 pub(crate) const SESSION_NAMES: [&str; 5] = [
-    "x-opencode-session",
+    SESSION_NAME,
     "session_id",
     "session-id",
     "x-session-id",
@@ -37,11 +43,7 @@ pub(crate) const SESSION_NAMES: [&str; 5] = [
 ];
 
 /// The headers that belong to a session, and are never sent with another one.
-pub(crate) const TURN_AND_PARENT: [&str; 3] = [
-    "x-opencode-request",
-    "x-opencode-request-id",
-    "x-parent-session-id",
-];
+pub(crate) const TURN_AND_PARENT: [&str; 3] = [TURN_NAME, OTHER_TURN_NAME, PARENT_SESSION_NAME];
 
 /// OpenCode's headers other than the session's.
 pub(crate) const OPENCODE_ONLY: [HeaderName; 5] =

@@ -72,7 +72,7 @@ async fn with_test_gateway() -> Result<()> {
     println!("  {}: {}\n", refusal.status(), refusal.text().await?);
     gateway.take_requests();
 
-    println!("Two conversations at once, which the test gateway answers with made-up words:");
+    println!("A client with it, in two conversations at once (the answers are made-up words):");
     let (lisbon, oslo) = (Session::new(), Session::new());
     tokio::try_join!(
         agent.conversation("Lisbon", &lisbon, true),
